@@ -1,0 +1,48 @@
+"""What the aggregate task asks of a sink, whichever it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from tasks.manifests import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """A written object: uid tells it from another one of its name, the resource version from its older self."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+
+
+class Deadline:
+    """A point in monotonic time after which the holder's lease may be somebody else's, so that nothing may be sent."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left, never below 0."""
+        return max(0.0, self._at - time.monotonic())
+
+
+class Sink(Protocol):
+    """Where RemediationRequests go. All methods raise the tree of ``tasks.sinks.errors`` and nothing else."""
+
+    def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
+        """Write spec and fence, then status. Without ``known`` it creates; with it, only that very object is updated.
+
+        The answer's namespace is where the object really is: the caller pins it.
+        """
+
+    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
+        """Write the status alone; the manifest's spec may be partial and is not looked at."""
+
+    def close(self) -> None:
+        """Give back connections; the sink is not used afterwards."""

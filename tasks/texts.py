@@ -1,0 +1,53 @@
+"""Foreign text and numbers made fit for an object: cleaned, bounded and of a stable form; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+MAX_NAME: Final = 253
+MAX_NAMESPACE: Final = 63
+MAX_LABEL_TEXT: Final = 1024
+MAX_MAP_BYTES: Final = 64 * 1024
+MAX_VALUE: Final = 8192
+MAX_COUNTS: Final = 100
+OTHER: Final = "(other)"
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z: RFC 3339 has four digits for a year
+
+
+def rfc3339(ms: int) -> str:
+    """A time in UTC with milliseconds; what RFC 3339 cannot express becomes the nearest that it can."""
+    moment = _EPOCH + timedelta(milliseconds=min(max(ms, 0), _LAST_MS))
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def clean(text: str, limit: int) -> str:
+    """At most ``limit`` characters, an ellipsis in place of the rest; never a lone surrogate, which UTF-8 lacks."""
+    text = text[: limit + 1].encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def bounded_map(texts: Mapping[str, str]) -> dict[str, str]:
+    """Sorted, each key and value cut, and all together within a budget: detail is shed, last names first."""
+    bounded: dict[str, str] = {}
+    left = MAX_MAP_BYTES
+    for key in sorted(texts):
+        short, value = clean(key, MAX_NAME), clean(texts[key], MAX_VALUE)
+        left -= len(short.encode()) + len(value.encode())
+        if left < 0:
+            break
+        bounded[short] = value
+    return bounded
+
+
+def bounded_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """The greatest counts first; beyond a hundred names the rest is summed up, so that the sum stays right."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    bounded: dict[str, int] = {}
+    for position, (key, count) in enumerate(ordered):
+        name = clean(key, MAX_NAME) if position < MAX_COUNTS else OTHER
+        bounded[name] = bounded.get(name, 0) + count
+    return bounded
