@@ -1,0 +1,48 @@
+"""Where RemediationRequests are written: a directory of manifests or a Kubernetes API server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from tasks.sinks.base import Deadline, ObjectRef, Sink
+from tasks.sinks.errors import NewerFence, ObjectGone, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+
+__all__ = [
+    "Deadline",
+    "NewerFence",
+    "ObjectGone",
+    "ObjectRef",
+    "Sink",
+    "SinkError",
+    "SinkRefused",
+    "SinkThrottled",
+    "SinkUnavailable",
+    "open_sink",
+]
+
+
+class SinkSettings(Protocol):
+    """What a sink needs of the settings."""
+
+    @property
+    def sink(self) -> str: ...
+    @property
+    def fallback_namespace(self) -> str: ...
+    @property
+    def kube_timeout(self) -> int: ...
+
+
+def open_sink(settings: SinkSettings) -> Sink:
+    """The sink that the settings name; one per process, for it holds connections that a fork must not share."""
+    kind, _, path = settings.sink.partition(":")
+    if kind == "directory" and path:
+        from tasks.sinks.directory import DirectorySink
+
+        return DirectorySink(Path(path))
+    if settings.sink == "kubernetes":
+        # Imported here: the client costs 0.3 s and 43 MiB, which a run with a directory need not pay.
+        from tasks.sinks.kubernetes import KubernetesSink, connect
+
+        return KubernetesSink(connect(), settings.fallback_namespace, settings.kube_timeout / 1000)
+    raise SinkRefused(f"no such sink: {settings.sink!r} (directory:PATH or kubernetes)")

@@ -1,0 +1,107 @@
+"""A sink that keeps each RemediationRequest as a YAML file, under the same fence as a cluster."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Final
+
+from tasks.manifests import GROUP, Manifest
+from tasks.sinks.base import Deadline, ObjectRef
+from tasks.sinks.errors import ObjectGone, SinkUnavailable
+from tasks.sinks.files import locked, read_manifest, sink_errors, write_manifest
+from tasks.sinks.objects import check_name, merge_status, needs_update, number_of, refuse_if_newer
+
+# What a server would keep in metadata stands in annotations, so that `kubectl apply -f` takes the files as they are:
+# it refuses a uid or a resourceVersion that is not the cluster's own.
+UID_ANNOTATION: Final = f"{GROUP}/file-uid"
+VERSION_ANNOTATION: Final = f"{GROUP}/file-version"
+GENERATION_ANNOTATION: Final = f"{GROUP}/file-generation"
+
+
+class DirectorySink:
+    """``ROOT/<namespace>/<name>.yaml``: lock, compare the fence, write beside, fsync, rename."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
+        namespace = known.namespace if known else manifest["metadata"]["namespace"]
+        path = self._path(namespace, manifest["metadata"]["name"])
+        with sink_errors(path), locked(self._root, f"{namespace}/{path.name}", deadline):
+            existing = read_manifest(path)
+            if known is not None:
+                existing = _the_very(existing, known, path)
+                refuse_if_newer(existing, manifest)
+            elif existing is not None:
+                needs_update(existing, manifest)
+            return _replace(path, existing, _spec_of(manifest, existing, namespace), manifest["status"], deadline)
+
+    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
+        path = self._path(known.namespace, known.name)
+        with sink_errors(path), locked(self._root, f"{known.namespace}/{path.name}", deadline):
+            existing = _the_very(read_manifest(path), known, path)
+            refuse_if_newer(existing, manifest)
+            return _replace(path, existing, existing, manifest["status"], deadline)
+
+    def close(self) -> None:
+        """Nothing is held between two calls."""
+
+    def _path(self, namespace: str, name: str) -> Path:
+        check_name(namespace, "namespace")
+        check_name(name, "name")
+        return self._root / namespace / f"{name}.yaml"
+
+
+def _the_very(existing: Manifest | None, known: ObjectRef, path: Path) -> Manifest:
+    if existing is None:
+        raise ObjectGone(f"{path} is gone")
+    if _annotation(existing, UID_ANNOTATION) != known.uid:
+        raise ObjectGone(f"{path} is another object now")
+    return existing
+
+
+def _spec_of(manifest: Manifest, existing: Manifest | None, namespace: str) -> Manifest:
+    """The object with our spec and metadata; labels and annotations of others stay."""
+    metadata = manifest["metadata"]
+    before = existing["metadata"] if existing else {}
+    generation = number_of(_annotation(existing, GENERATION_ANNOTATION)) if existing else 0
+    if existing is None or existing.get("spec") != manifest["spec"]:
+        generation += 1
+    uid = _annotation(existing, UID_ANNOTATION) if existing else ""
+    own = {GENERATION_ANNOTATION: str(generation), UID_ANNOTATION: uid or str(uuid.uuid4())}
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": manifest["kind"],
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": namespace,
+            "labels": (before.get("labels") or {}) | metadata["labels"],
+            "annotations": (before.get("annotations") or {}) | metadata["annotations"] | own,
+        },
+        "spec": manifest["spec"],
+        "status": (existing or {}).get("status") or {},
+    }
+
+
+def _replace(path: Path, existing: Manifest | None, fresh: Manifest, status: Manifest, deadline: Deadline) -> ObjectRef:
+    """Write where something changed, as a server does: else the version stays."""
+    fresh = fresh | {"status": merge_status(status, fresh.get("status") or {})}
+    if fresh != existing:
+        version = number_of(_annotation(existing, VERSION_ANNOTATION)) + 1 if existing else 1
+        metadata = fresh["metadata"]
+        annotations = metadata["annotations"] | {VERSION_ANNOTATION: str(version)}
+        fresh = fresh | {"metadata": metadata | {"annotations": annotations}}
+        if deadline.remaining() <= 0:
+            raise SinkUnavailable(f"{path}: no time is left of the lease")
+        write_manifest(path, fresh)
+    return ObjectRef(
+        namespace=fresh["metadata"]["namespace"],
+        name=fresh["metadata"]["name"],
+        uid=_annotation(fresh, UID_ANNOTATION),
+        resource_version=_annotation(fresh, VERSION_ANNOTATION),
+    )
+
+
+def _annotation(manifest: Manifest, name: str) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(name, ""))

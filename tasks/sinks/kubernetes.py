@@ -1,0 +1,157 @@
+"""A sink that writes RemediationRequests to a Kubernetes API server: POST creates, server-side apply updates."""
+
+from __future__ import annotations
+
+import copy
+from typing import Final
+
+from kubernetes import client
+
+from tasks.manifests import GROUP, ORIGIN_NAMESPACE_LABEL, Manifest
+from tasks.sinks.api import FIELD_MANAGER, Api, Reply, connect, failure
+from tasks.sinks.base import Deadline, ObjectRef
+from tasks.sinks.errors import ObjectGone, SinkUnavailable
+from tasks.sinks.objects import check_name, keep_transition_times, needs_update, refuse_if_newer
+
+__all__ = ["KubernetesSink", "connect"]
+
+PLURAL: Final = "remediationrequests"
+_APPLY: Final = "application/apply-patch+yaml"
+_ATTEMPTS: Final = 4
+"""A first try and three more: each conflict means that somebody else did get through."""
+
+
+class KubernetesSink:
+    """Writes with uid **and** resourceVersion: the latter alone would create an object that is gone."""
+
+    def __init__(self, api_client: client.ApiClient, fallback_namespace: str, timeout_s: float) -> None:
+        check_name(fallback_namespace, "fallback namespace")
+        self._api = Api(api_client, timeout_s)
+        self._fallback = fallback_namespace
+
+    def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
+        if known is None:
+            written = self._create(manifest, deadline)
+        else:
+            moved = _moved(manifest, known.namespace)
+            written = self._update(moved, known.uid, known.resource_version, deadline)
+        # A POST drops the status, and an apply leaves it alone: it always takes a second request.
+        return self._apply_status(manifest, written, deadline)
+
+    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
+        # Read first: the conditions that stand there tell since when, and consumers may have moved the version.
+        existing = self._the_very(known.namespace, known.name, known.uid, deadline)
+        refuse_if_newer(existing, manifest)
+        return self._apply_status(manifest, existing, deadline)
+
+    def close(self) -> None:
+        self._api.close()
+
+    def _create(self, manifest: Manifest, deadline: Deadline) -> Manifest:
+        namespace = manifest["metadata"]["namespace"]
+        reply = self._post(manifest, deadline)
+        if _namespace_absent(reply) and namespace != self._fallback:
+            manifest = _moved(manifest, self._fallback)
+            reply = self._post(manifest, deadline)
+        if reply.status == 201:
+            return reply.body
+        if reply.status == 409 and reply.reason == "AlreadyExists":
+            return self._take_over(manifest, deadline)
+        raise failure(reply, f"create {_path(manifest)}")
+
+    def _post(self, manifest: Manifest, deadline: Deadline) -> Reply:
+        path = _path(manifest).rpartition("/")[0]
+        return self._api.send("POST", path, deadline, manifest, query={"fieldManager": FIELD_MANAGER})
+
+    def _take_over(self, manifest: Manifest, deadline: Deadline) -> Manifest:
+        """The name is taken: by us, when the answer to the create was lost, or by an earlier holder of the lease."""
+        metadata = manifest["metadata"]
+        existing = self._get(metadata["namespace"], metadata["name"], deadline)
+        if existing is None:
+            raise SinkUnavailable(f"{_path(manifest)} was there and is gone again")
+        if not needs_update(existing, manifest):
+            return existing
+        found = existing["metadata"]
+        return self._update(manifest, found["uid"], found["resourceVersion"], deadline)
+
+    def _update(self, manifest: Manifest, uid: str, version: str, deadline: Deadline) -> Manifest:
+        body = {key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")}
+        return self._apply(body, manifest, uid, version, "", deadline)
+
+    def _apply_status(self, manifest: Manifest, written: Manifest, deadline: Deadline) -> ObjectRef:
+        metadata = written["metadata"]
+        name = {key: metadata[key] for key in ("name", "namespace")}
+        status = keep_transition_times(manifest["status"], written.get("status") or {})
+        body = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": name, "status": status}
+        answer = self._apply(body, manifest, metadata["uid"], metadata["resourceVersion"], "/status", deadline)
+        metadata = answer["metadata"]
+        return ObjectRef(metadata["namespace"], metadata["name"], metadata["uid"], metadata["resourceVersion"])
+
+    def _apply(
+        self, body: Manifest, manifest: Manifest, uid: str, version: str, subresource: str, deadline: Deadline
+    ) -> Manifest:
+        """Server-side apply onto the very object. ``force`` takes over fields of ours only, for we send no others."""
+        path = _path(body) + subresource
+        for _ in range(_ATTEMPTS):
+            metadata = body["metadata"] | {"uid": uid, "resourceVersion": version}
+            query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+            reply = self._api.send("PATCH", path, deadline, body | {"metadata": metadata}, _APPLY, query)
+            if reply.status == 200 and "metadata" in reply.body:
+                return reply.body
+            if reply.status == 422 and reply.has_cause(field="metadata.uid"):
+                raise ObjectGone(f"{path} is another object now")
+            if _object_absent(reply):
+                raise ObjectGone(f"{path} is gone")
+            if reply.status != 409:
+                raise failure(reply, f"apply {path}")
+            existing = self._the_very(metadata["namespace"], metadata["name"], uid, deadline)
+            refuse_if_newer(existing, manifest)
+            version = existing["metadata"]["resourceVersion"]
+        raise SinkUnavailable(f"{path}: {_ATTEMPTS} conflicts in a row")
+
+    def _the_very(self, namespace: str, name: str, uid: str, deadline: Deadline) -> Manifest:
+        existing = self._get(namespace, name, deadline)
+        if existing is None:
+            raise ObjectGone(f"{namespace}/{name} is gone")
+        if existing["metadata"]["uid"] != uid:
+            raise ObjectGone(f"{namespace}/{name} is another object now")
+        return existing
+
+    def _get(self, namespace: str, name: str, deadline: Deadline) -> Manifest | None:
+        path = _path({"metadata": {"namespace": namespace, "name": name}})
+        reply = self._api.send("GET", path, deadline)
+        if reply.status == 200 and "metadata" in reply.body:
+            return reply.body
+        if _object_absent(reply):
+            return None
+        raise failure(reply, f"read {path}")
+
+
+def _path(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    check_name(metadata["namespace"], "namespace")
+    check_name(metadata["name"], "name")
+    return f"/apis/{GROUP}/v1alpha1/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}"
+
+
+def _moved(manifest: Manifest, namespace: str) -> Manifest:
+    """The same object in another namespace, labelled with where it belongs."""
+    origin = manifest["metadata"]["namespace"]
+    if origin == namespace:
+        return manifest
+    moved = copy.copy(manifest)
+    labels = manifest["metadata"]["labels"] | {ORIGIN_NAMESPACE_LABEL: origin}
+    moved["metadata"] = manifest["metadata"] | {"namespace": namespace, "labels": labels}
+    return moved
+
+
+def _namespace_absent(reply: Reply) -> bool:
+    """A namespace that is being deleted takes nothing new either."""
+    if reply.status == 404 and reply.about == "namespaces":
+        return True
+    return reply.status == 403 and reply.has_cause(reason="NamespaceTerminating")
+
+
+def _object_absent(reply: Reply) -> bool:
+    """A 404 about an object, not about a definition that is not installed."""
+    return reply.status == 404 and reply.about == PLURAL

@@ -1,0 +1,80 @@
+"""What both sinks must agree on about an object: its fence, its identity, its names and its status; pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from tasks.manifests import FENCE_ANNOTATION, STORM_ID_LABEL, TYPE_LABEL, Manifest
+from tasks.sinks.errors import NewerFence, SinkRefused
+
+OWN_STATUS: Final = frozenset({"phase", "conditions", "ledger", "flaps", "fence", "observedAt", "supersededBy"})
+"""The status fields that are ours; consumers own any other, and conditions of other types."""
+
+_DNS_1123: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def check_name(text: str, what: str) -> None:
+    """Refuse what is no DNS-1123 label: such a name could also leave its folder or its URL."""
+    if not _DNS_1123.fullmatch(text):
+        raise SinkRefused(f"{what} {text[:80]!r} is not a DNS-1123 label of at most 63 characters")
+
+
+def number_of(value: Any) -> int:
+    """The number, or 0 for what is none: whoever edits an object by hand must not stop the worker."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def fence_of(manifest: Manifest) -> int:
+    """The highest fence that the object bears: the annotation comes with the spec, the status may be newer."""
+    annotated = (manifest["metadata"].get("annotations") or {}).get(FENCE_ANNOTATION)
+    observed = (manifest.get("status") or {}).get("fence")
+    return max(number_of(annotated), number_of(observed))
+
+
+def refuse_if_newer(existing: Manifest, manifest: Manifest) -> None:
+    """An equal fence is the same holder, who may write again; a higher one is a newer holder."""
+    if fence_of(existing) > fence_of(manifest):
+        raise NewerFence(fence_of(existing))
+
+
+def needs_update(existing: Manifest, manifest: Manifest) -> bool:
+    """Whether an object that a creator found in its place is to get the creator's spec, or has it already."""
+    for label in (STORM_ID_LABEL, TYPE_LABEL):
+        if _label(existing, label) != _label(manifest, label):
+            name = manifest["metadata"]["name"]
+            raise SinkRefused(f"{name} exists and is something else: label {label} is {_label(existing, label)!r}")
+    if fence_of(existing) < fence_of(manifest):
+        return True
+    # The same claim, and the same content: our own create whose answer we never saw.
+    if fence_of(existing) == fence_of(manifest) and existing.get("spec") == manifest["spec"]:
+        return False
+    raise NewerFence(fence_of(existing))
+
+
+def keep_transition_times(status: Manifest, previous: Manifest) -> Manifest:
+    """The status with the earlier transition time of every condition that did not turn over."""
+    known = {condition.get("type"): condition for condition in previous.get("conditions") or []}
+    conditions = []
+    for condition in status["conditions"]:
+        before = known.get(condition["type"], {})
+        if before.get("status") == condition["status"] and before.get("lastTransitionTime"):
+            condition = condition | {"lastTransitionTime": before["lastTransitionTime"]}
+        conditions.append(condition)
+    return status | {"conditions": conditions}
+
+
+def merge_status(status: Manifest, previous: Manifest) -> Manifest:
+    """Our fields anew, everybody else's as they were: what server-side apply does, for where there is no server."""
+    ours = keep_transition_times(status, previous)
+    types = {condition["type"] for condition in ours["conditions"]}
+    foreign = [condition for condition in previous.get("conditions") or [] if condition.get("type") not in types]
+    others = {key: value for key, value in previous.items() if key not in OWN_STATUS}
+    return ours | {"conditions": ours["conditions"] + foreign} | others
+
+
+def _label(manifest: Manifest, label: str) -> str:
+    return str((manifest["metadata"].get("labels") or {}).get(label, ""))
