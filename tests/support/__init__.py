@@ -1,0 +1,1 @@
+"""What tests share: real processes, realistic webhooks, and readers of what came out."""
