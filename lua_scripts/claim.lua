@@ -1,0 +1,136 @@
+-- claim: lease a storm that is due and tell its holder what to write; or close it, or find that nothing is due yet.
+-- KEYS  see storm.lua
+-- ARGV  1 storm id  2 token  3 lease in ms  4 rules  5 most Singles  6 raise the fence above this (0: leave it)
+-- Returns { 'gone' }          no such storm
+--         { 'busy' }          somebody else holds the lease
+--         { 'idle', at }      nothing is due before `at`
+--         { 'closed' }        the storm's time was over; all of it is forgotten
+--         { 'storm', now, header, text, stale }          write the storm's RR
+--         { 'singles', now, header, text, {single, ...} } write these Singles
+-- The same token may claim again: that renews the lease and the fence. A full Redis does not stop it: it frees first.
+local sid, token, rules = ARGV[1], ARGV[2], unpack_rules(ARGV[4])
+redis.call('ZREM', KEYS[5], sid)
+local header = read_header()
+if not header then
+  redis.call('ZREM', KEYS[4], sid)
+  return { 'gone' }
+end
+if leased(header) and header.lk ~= token then return { 'busy' } end
+local again = header.lk == token
+
+-- Tombstones that expired turn into mere counts, a bounded number a call.
+for _ = 1, 500 do
+  local head = redis.call('LINDEX', KEYS[12], 0)
+  if not head then break end
+  local expires, turn, at = struct.unpack('>I6I6', head)
+  if expires > now then break end
+  redis.call('LPOP', KEYS[12])
+  local fingerprint = head:sub(at)
+  local member = unpack_member(redis.call('HGET', KEYS[8], fingerprint))
+  if member and member.state == 'R' and member.turn == turn then
+    if header.ph == 'G' and redis.call('HEXISTS', KEYS[15], fingerprint) == 1 then
+      -- Its Single is still open: the record goes with the Single.
+      redis.call('RPUSH', KEYS[12], struct.pack('>I6I6', now + rules.tombstone, turn) .. fingerprint)
+    else
+      redis.call('HDEL', KEYS[8], fingerprint)
+    end
+  end
+end
+
+local function lease()
+  header.lk, header.lu = token, now + tonumber(ARGV[3])
+  -- A renewal keeps what was marked since the first claim, for its holder has not read that.
+  if not again then header.fu, header.dy = 0, 0 end
+  header.fn = math.max(header.fn, tonumber(ARGV[6])) + 1
+  write_header(header)
+  enqueue(header, sid)
+end
+
+local function flat()
+  local out = {}
+  for field, value in pairs(header) do
+    if field ~= 'was' and value ~= '' and value ~= 0 then
+      out[#out + 1] = field
+      out[#out + 1] = type(value) == 'number' and string.format('%.0f', value) or value
+    end
+  end
+  return out
+end
+
+local function idle()
+  header.lk, header.lu = '', 0
+  plan_next(header, rules)
+  write_header(header)
+  return { 'idle', enqueue(header, sid) }
+end
+
+if header.ph ~= 'G' then
+  -- Marked dirty by a holder that never settled counts as due.
+  local flush = again or header.dy == 1 or (header.fd ~= 0 and header.fd <= now)
+  local stale = header.f > 0 and now >= header.ls + rules.stale_after
+  if header.ph == 'R' and header.wp == 'R' and not flush and header.fd == 0 and now >= header.lr + rules.reopen_window then
+    forget(sid)
+    return { 'closed' }
+  end
+  if not flush and not stale then return idle() end
+  for rank = 0, 4 do
+    if header['s' .. rank] > 0 then header.sx = rank + 1 end
+  end
+  if header.f == 0 then
+    header.ph = 'R'
+  elseif not again then
+    header.gn = header.gn + 1
+  end
+  if header.fd == 0 then header.fd = now end
+  lease()
+  return { 'storm', now, flat(), redis.call('GET', KEYS[7]), stale and 1 or 0 }
+end
+
+-- Singles: what each that is due needs now.
+local tasks = {}
+local due = redis.call('ZRANGEBYSCORE', KEYS[16], '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
+for _, fingerprint in ipairs(due) do
+  local single = unpack_single(redis.call('HGET', KEYS[15], fingerprint))
+  local member = unpack_member(redis.call('HGET', KEYS[8], fingerprint))
+  local want
+  if not single or not member then
+    redis.call('ZREM', KEYS[16], fingerprint)
+    redis.call('HDEL', KEYS[15], fingerprint)
+  elseif member.state == 'F' then
+    want = 'A'
+    if single.wrote == 'A' then
+      want = now >= single.last + rules.stale_after and 'T' or nil
+      if not want then redis.call('ZADD', KEYS[16], single.last + rules.stale_after, fingerprint) end
+    end
+  elseif single.wrote ~= 'R' then
+    want = 'R'
+  elseif now >= member.turn + rules.reopen_window then
+    redis.call('HDEL', KEYS[15], fingerprint)
+    redis.call('HDEL', KEYS[17], fingerprint)
+    redis.call('HDEL', KEYS[8], fingerprint)
+    redis.call('ZREM', KEYS[16], fingerprint)
+  else
+    redis.call('ZADD', KEYS[16], member.turn + rules.reopen_window, fingerprint)
+  end
+  if want then
+    -- Pinned before the first write: whoever comes later knows that this name may exist.
+    if single.state == 'P' then
+      single.state = 'N'
+      redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
+    end
+    local resource = redis.call('HGET', KEYS[9], member.rid) or ''
+    tasks[#tasks + 1] = {
+      fingerprint, want, string.format('%.0f', single.opened), single.wrote, single.flaps, single.uid, single.version,
+      single.namespace, member.severity, resource, redis.call('HGET', KEYS[17], fingerprint) or '',
+    }
+  end
+end
+if #tasks > 0 then
+  lease()
+  return { 'singles', now, flat(), redis.call('GET', KEYS[7]), tasks }
+end
+if header.f == 0 and redis.call('HLEN', KEYS[15]) == 0 then
+  forget(sid)
+  return { 'closed' }
+end
+return idle()

@@ -1,0 +1,91 @@
+"""What is due: the sweep over a shard's storms and inbox, and the figures that metrics show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lua_scripts.errors import StoreError
+from lua_scripts.keys import SHARDS, ShardKeys, StormKeys
+from lua_scripts.loader import Client, Scripts, translated
+
+MAX_PUBLISHED: Final = 8
+"""Most aggregate tasks of one shard that are published and unclaimed."""
+WAKE_LAPSE_MS: Final = 3000
+"""After this long without a sign of a drain a wake-up counts as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one look at a shard found; the storms named are marked as published until the mark lapses."""
+
+    shard: int
+    now_ms: int
+    entries: int
+    oldest_ms: int
+    wake: bool
+    due: int
+    most_overdue_ms: int
+    storms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DueCounts:
+    """Over all shards: open storms, those that are due, and by how many ms the most overdue one is late."""
+
+    open: int
+    due: int
+    overdue_ms: int
+
+
+class Due:
+    """The due sets of all shards. Every method raises the ``StoreError`` tree."""
+
+    def __init__(self, client: Client) -> None:
+        self._client: Any = client
+        self._scripts = Scripts(client)
+
+    def sweep(self, shards: Sequence[int], lapse_ms: int) -> list[Sweep]:
+        """Looks at several shards in one round trip; a shard that fails is left out, unless all do."""
+        calls = []
+        for shard in shards:
+            keys = ShardKeys(shard)
+            calls.append(((keys.meta, keys.order, keys.due, keys.published), (MAX_PUBLISHED, lapse_ms, WAKE_LAPSE_MS)))
+        replies = self._scripts.run_many("sweep", calls)
+        errors = [reply for reply in replies if isinstance(reply, StoreError)]
+        if errors and len(errors) == len(replies):
+            raise errors[0]
+        return [
+            Sweep(
+                shard=shard, now_ms=int(reply[0]), entries=int(reply[1]), oldest_ms=int(reply[2]), wake=reply[3] == 1,
+                due=int(reply[4]), most_overdue_ms=int(reply[5]), storms=tuple(raw.decode() for raw in reply[6]),
+            )
+            for shard, reply in zip(shards, replies, strict=True)
+            if not isinstance(reply, StoreError)
+        ]  # fmt: skip
+
+    def names(self, storm_ids: Sequence[str]) -> list[str]:
+        """The RR names of storms, '' for one that is gone: what an operator reads in a task's arguments."""
+        if not storm_ids:
+            return []
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for storm_id in storm_ids:
+                pipeline.hget(StormKeys(storm_id).header, "n")
+            return [raw.decode() if raw else "" for raw in pipeline.execute()]
+
+    def counts(self) -> DueCounts:
+        """The figures for metrics."""
+        opened = due = overdue = 0
+        with translated():
+            seconds, micros = self._client.time()
+            now = int(seconds) * 1000 + int(micros) // 1000
+            for shard in range(SHARDS):
+                key = ShardKeys(shard).due
+                opened += self._client.zcard(key)
+                due += self._client.zcount(key, "-inf", now)
+                head = self._client.zrange(key, 0, 0, withscores=True)
+                if head:
+                    overdue = max(overdue, now - int(head[0][1]))
+        return DueCounts(opened, due, overdue)

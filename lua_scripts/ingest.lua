@@ -1,0 +1,307 @@
+-- ingest: take one entry into its storm: classify its alerts, record members, slide the windows, decide the phase, set what
+-- is due, remove the entry. All of it or nothing: everything is read and checked before the entry is removed, and that is
+-- the first write, so that it goes through when Redis is full.
+-- KEYS  see storm.lua
+-- ARGV  1 entry id  2 rules  3 storm id  4 slug  5 namespace  6 storm key as text
+--       7 alerts {{fingerprint, 1 firing or 0, startsAt, endsAt, resource id, severity}, ...}  8 {resource id = text}
+--       9 {label = value} common to the entry's alerts  10 {detail, ...} beside the alerts, or {} where it is not at hand
+-- Returns { 'gone' }                the entry was taken in before: nothing to do
+--         { 'detail' }              nothing done: the storm gathers, call again with details
+--         { 'ok', new, duplicate, reopened, resolved, outdated, phase }
+local received = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or nil)
+if not received then return { 'gone' } end
+local rules, sid = unpack_rules(ARGV[2]), ARGV[3]
+local alerts, texts = cmsgpack.unpack(ARGV[7]), cmsgpack.unpack(ARGV[8])
+local common, details = cmsgpack.unpack(ARGV[9]), cmsgpack.unpack(ARGV[10])
+local header = read_header()
+local known = header ~= nil
+if #details == 0 and #alerts > 0 and (not known or header.ph == 'G') then return { 'detail' } end
+
+-- read ----------------------------------------------------------------------------------------------------------------
+local fingerprints, seen = {}, {}
+for _, alert in ipairs(alerts) do
+  if not seen[alert[1]] then
+    seen[alert[1]] = true
+    fingerprints[#fingerprints + 1] = alert[1]
+  end
+end
+local members, unknown, rids, resources, text = {}, {}, {}, {}, nil
+if known then
+  text = cmsgpack.unpack(redis.call('GET', KEYS[7]))
+  local raws = redis.call('HMGET', KEYS[8], unpack(fingerprints))
+  for i, fingerprint in ipairs(fingerprints) do members[fingerprint] = unpack_member(raws[i]) end
+end
+if redis.call('EXISTS', KEYS[13]) == 1 then
+  local raws = redis.call('HMGET', KEYS[13], unpack(fingerprints))
+  for i, fingerprint in ipairs(fingerprints) do
+    if raws[i] then
+      local ends, expires = struct.unpack('>I6I6', raws[i])
+      if expires > now then unknown[fingerprint] = { ends = ends } end
+    end
+  end
+end
+for _, alert in ipairs(alerts) do texts[alert[5]] = texts[alert[5]] or '' end
+for _, member in pairs(members) do texts[member.rid] = texts[member.rid] or '' end
+for rid in pairs(texts) do rids[#rids + 1] = rid end
+if known and #rids > 0 then
+  local raws = redis.call('HMGET', KEYS[9], unpack(rids))
+  for i, rid in ipairs(rids) do resources[rid] = unpack_resource(raws[i]) end
+end
+
+-- The fingerprints beyond MAX_MEMBERS lie in buckets, each a string of (length, fingerprint).
+local buckets = {}
+local function bucket_of(fingerprint)
+  local name = redis.sha1hex(fingerprint):sub(1, 3)
+  if buckets[name] == nil then
+    local raw, set = redis.call('HGET', KEYS[14], name) or '', { fps = {}, size = 0 }
+    local at = 1
+    while at <= #raw do
+      local length = raw:byte(at)
+      set.fps[raw:sub(at + 1, at + length)] = true
+      at = at + 1 + length
+    end
+    buckets[name] = set
+  end
+  return buckets[name]
+end
+
+-- decide --------------------------------------------------------------------------------------------------------------
+header = header or new_header()
+local room = rules.max_members - (known and redis.call('HLEN', KEYS[8]) or 0)
+local counts = { nw = 0, du = 0, ro = 0, rs = 0, od = 0 }
+local news, news_rids, news_at, singles_touched = {}, {}, {}, {}
+local tombstones, forgotten, strangers = {}, {}, {}
+local unmatched = 0
+
+local function resource_of(rid)
+  local resource = resources[rid]
+  if not resource then
+    resource = { count = 0, first = received, shown = 0, stamp = header.gn % 65536, text = texts[rid] or '' }
+    resources[rid] = resource
+  end
+  return resource
+end
+
+local function fires(index, fingerprint, member)
+  header.f = header.f + 1
+  local field = 's' .. member.severity
+  header[field] = header[field] + 1
+  count_resource(resource_of(member.rid), 1, header.gn)
+  news[#news + 1] = fingerprint
+  news_rids[#news_rids + 1] = member.rid
+  news_at[fingerprint] = index
+end
+
+local function rests(member)
+  header.f = header.f - 1
+  local field = 's' .. member.severity
+  header[field] = math.max(0, header[field] - 1)
+  count_resource(resource_of(member.rid), -1, header.gn)
+end
+
+local function take_firing(index, alert, fingerprint, member)
+  if member then
+    local class = apply_firing(member, alert[3], received)
+    if class == 'ro' then fires(index, fingerprint, member) end
+    return class
+  end
+  local stone = unknown[fingerprint]
+  if stone and alert[3] < stone.ends then return 'od' end
+  if header.of > 0 and bucket_of(fingerprint).fps[fingerprint] then return 'du' end
+  if stone then forgotten[#forgotten + 1], unknown[fingerprint] = fingerprint, nil end
+  if header.ph ~= 'G' and header.ph ~= '' and room <= 0 then
+    local bucket = bucket_of(fingerprint)
+    bucket.fps[fingerprint], bucket.changed = true, true
+    header.f, header.of = header.f + 1, header.of + 1
+    news[#news + 1] = fingerprint
+    return 'nw'
+  end
+  room = room - 1
+  member = { state = 'F', starts = alert[3], severity = alert[6], rid = alert[5], ends = 0, turn = 0, changed = true }
+  members[fingerprint] = member
+  fires(index, fingerprint, member)
+  return 'nw'
+end
+
+local function take_resolved(alert, fingerprint, member)
+  if member then
+    local fired = member.state == 'F'
+    local class = apply_resolved(member, alert[4], received)
+    if class == 'rs' then
+      if fired then rests(member) end
+      header.lr = math.max(header.lr, received)
+      tombstones[#tombstones + 1] = struct.pack('>I6I6', now + rules.tombstone, received) .. fingerprint
+    end
+    return class
+  end
+  if header.of > 0 and bucket_of(fingerprint).fps[fingerprint] then
+    local bucket = bucket_of(fingerprint)
+    bucket.fps[fingerprint], bucket.changed = nil, true
+    header.f, header.of, header.lr = header.f - 1, header.of - 1, math.max(header.lr, received)
+    strangers[fingerprint] = alert[4]
+    return 'rs'
+  end
+  local stone = unknown[fingerprint]
+  if stone and alert[4] == stone.ends then return 'du' end
+  if not stone or alert[4] > stone.ends then
+    strangers[fingerprint], unknown[fingerprint] = alert[4], { ends = alert[4] }
+  end
+  return 'od'
+end
+
+for index, alert in ipairs(alerts) do
+  local fingerprint = alert[1]
+  local member = members[fingerprint]
+  local class
+  if alert[2] == 1 then
+    class = take_firing(index, alert, fingerprint, member)
+  else
+    class = take_resolved(alert, fingerprint, member)
+  end
+  counts[class] = counts[class] + 1
+  if class ~= 'od' and (class ~= 'du' or not singles_touched[fingerprint]) then singles_touched[fingerprint] = class end
+end
+
+local opens = not known and #news > 0
+local changed = #news > 0 or counts.rs > 0
+if not known and not opens then
+  unmatched = #alerts
+elseif opens then
+  local meta_epoch = tonumber(redis.call('HGET', KEYS[1], 'ep') or 0)
+  header.ph, header.e = 'G', math.max(now, meta_epoch + 1)
+  header.fs, header.ns = received, ARGV[5]
+  -- The last digit is the shard, so that a name alone tells where to look.
+  header.n = (ARGV[4] == '' and 'storm-' or 'storm-' .. ARGV[4] .. '-')
+    .. redis.sha1hex(sid .. ':' .. string.format('%.0f', header.e)):sub(1, 9) .. sid:sub(1, 1)
+end
+
+-- write ---------------------------------------------------------------------------------------------------------------
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+if #alerts > 0 then redis.call('HINCRBY', KEYS[1], 'pd', -#alerts) end
+for class, count in pairs(counts) do
+  if count > 0 then redis.call('HINCRBY', KEYS[1], class, count) end
+end
+if unmatched > 0 then redis.call('HINCRBY', KEYS[1], 'um', unmatched) end
+
+for fingerprint, ends in pairs(strangers) do
+  if redis.call('HLEN', KEYS[13]) >= rules.max_members then break end
+  redis.call('HSET', KEYS[13], fingerprint, struct.pack('>I6I6', ends, now + rules.tombstone))
+  redis.call('PEXPIRE', KEYS[13], rules.tombstone)
+  -- Two looks at random keep the hash within about twice what is live, however long it is refreshed.
+  local some = redis.call('HRANDFIELD', KEYS[13], 2, 'WITHVALUES')
+  for i = 1, #some, 2 do
+    local _, expires = struct.unpack('>I6I6', some[i + 1])
+    if expires <= now then redis.call('HDEL', KEYS[13], some[i]) end
+  end
+end
+if #forgotten > 0 then redis.call('HDEL', KEYS[13], unpack(forgotten)) end
+if header.ph == '' then
+  return { 'ok', counts.nw, counts.du, counts.ro, counts.rs, counts.od, '' }
+end
+
+local function write_all(key, records, pack)
+  local args = {}
+  for field, record in pairs(records) do
+    if record.changed then
+      args[#args + 1] = field
+      args[#args + 1] = pack(record)
+    end
+  end
+  if #args > 0 then redis.call('HSET', key, unpack(args)) end
+end
+write_all(KEYS[8], members, pack_member)
+write_all(KEYS[9], resources, pack_resource)
+for name, bucket in pairs(buckets) do
+  if bucket.changed then
+    local parts = {}
+    for fingerprint in pairs(bucket.fps) do parts[#parts + 1] = string.char(#fingerprint) .. fingerprint end
+    if #parts > 0 then
+      redis.call('HSET', KEYS[14], name, table.concat(parts))
+    else
+      redis.call('HDEL', KEYS[14], name)
+    end
+  end
+end
+if #tombstones > 0 then
+  redis.call('RPUSH', KEYS[12], unpack(tombstones))
+  header.nx = earlier(header.nx, now + rules.tombstone)
+end
+
+-- the sample, and the labels common to all
+if #news > 0 then
+  local write_text = opens
+  if opens then
+    text = { ARGV[6], common, details[news_at[news[1]]] or '' }
+  else
+    for label, value in pairs(text[2]) do
+      if common[label] ~= value then
+        text[2][label], write_text = nil, true
+      end
+    end
+  end
+  if write_text then redis.call('SET', KEYS[7], cmsgpack.pack(text)) end
+end
+
+-- the ledger
+header.rc = header.rc + #alerts
+for class, count in pairs(counts) do header[class] = header[class] + count end
+if changed or counts.du > 0 then header.ls = math.max(header.ls, received) end
+
+-- windows and phase
+local was = header.ph
+if #news > 0 and header.ty ~= 'r' then
+  if window_met(KEYS[10], news, received, rules.rate_window, rules.rate_threshold) then header.ty = 'r' end
+  if header.ph == 'G' and header.ty == '' and rules.pattern_threshold > 0
+    and window_met(KEYS[11], news_rids, received, rules.pattern_window, rules.pattern_threshold) then
+    header.ty = 'p'
+  end
+  if header.ty ~= '' and was == 'G' then
+    header.ph = 'A'
+    redis.call('UNLINK', KEYS[11], KEYS[16], KEYS[17])
+  end
+end
+if was == 'R' and #news > 0 then
+  header.ph, header.fl = 'A', header.fl + 1
+end
+
+-- Singles, while the storm gathers
+if header.ph == 'G' then
+  local fps = {}
+  for fingerprint in pairs(singles_touched) do fps[#fps + 1] = fingerprint end
+  if #fps > 0 then
+    local raws, kept = redis.call('HMGET', KEYS[15], unpack(fps)), {}
+    for i, fingerprint in ipairs(fps) do
+      local single, class = unpack_single(raws[i]), singles_touched[fingerprint]
+      local due
+      if not single and members[fingerprint] then
+        single = {
+          state = 'P', opened = received, last = received, flaps = 0, wrote = '', uid = '', version = '', namespace = '',
+        }
+        kept[#kept + 1] = fingerprint
+        kept[#kept + 1] = details[news_at[fingerprint]] or ''
+        due = now + rules.single_hold
+      elseif single and class ~= 'du' and single.state ~= 'P' then
+        due = now + rules.debounce
+        if class == 'ro' and single.wrote == 'R' then single.flaps = single.flaps + 1 end
+      end
+      if single then
+        single.last = math.max(single.last, received)
+        redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
+        if due then redis.call('ZADD', KEYS[16], due, fingerprint) end
+      end
+    end
+    if #kept > 0 then redis.call('HSET', KEYS[17], unpack(kept)) end
+  end
+  if changed then
+    header.fn = header.fn + 1
+    if leased(header) then header.dy = 1 end
+  end
+elseif changed or header.ty ~= header.was.ty then
+  mark_changed(header, rules)
+end
+
+if opens then redis.call('HSET', KEYS[1], 'ep', header.e) end
+write_header(header)
+enqueue(header, sid)
+return { 'ok', counts.nw, counts.du, counts.ro, counts.rs, counts.od, header.ph }
