@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-from tasks.manifests import GROUP, Manifest
+from tasks.manifests import FENCE_ANNOTATION, GROUP, Manifest
 from tasks.sinks.base import Deadline, ObjectRef
 from tasks.sinks.errors import ObjectGone, SinkUnavailable
 from tasks.sinks.files import locked, read_manifest, sink_errors, write_manifest
@@ -42,7 +42,10 @@ class DirectorySink:
         with sink_errors(path), locked(self._root, f"{known.namespace}/{path.name}", deadline):
             existing = _the_very(read_manifest(path), known, path)
             refuse_if_newer(existing, manifest)
-            return _replace(path, existing, existing, manifest["status"], deadline)
+            # A server takes no annotation along with a status; a file does, so both fences stay the same here.
+            fence = manifest["metadata"]["annotations"][FENCE_ANNOTATION]
+            fresh = _annotated(existing, {FENCE_ANNOTATION: fence})
+            return _replace(path, existing, fresh, manifest["status"], deadline)
 
     def close(self) -> None:
         """Nothing is held between two calls."""
@@ -89,9 +92,7 @@ def _replace(path: Path, existing: Manifest | None, fresh: Manifest, status: Man
     fresh = fresh | {"status": merge_status(status, fresh.get("status") or {})}
     if fresh != existing:
         version = number_of(_annotation(existing, VERSION_ANNOTATION)) + 1 if existing else 1
-        metadata = fresh["metadata"]
-        annotations = metadata["annotations"] | {VERSION_ANNOTATION: str(version)}
-        fresh = fresh | {"metadata": metadata | {"annotations": annotations}}
+        fresh = _annotated(fresh, {VERSION_ANNOTATION: str(version)})
         if deadline.remaining() <= 0:
             raise SinkUnavailable(f"{path}: no time is left of the lease")
         write_manifest(path, fresh)
@@ -101,6 +102,11 @@ def _replace(path: Path, existing: Manifest | None, fresh: Manifest, status: Man
         uid=_annotation(fresh, UID_ANNOTATION),
         resource_version=_annotation(fresh, VERSION_ANNOTATION),
     )
+
+
+def _annotated(manifest: Manifest, more: Manifest) -> Manifest:
+    metadata = manifest["metadata"]
+    return manifest | {"metadata": metadata | {"annotations": (metadata.get("annotations") or {}) | more}}
 
 
 def _annotation(manifest: Manifest, name: str) -> str:

@@ -79,7 +79,7 @@ def read_manifest(path: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        manifest = yaml.load(text, _Loader)
+        manifest: Manifest = yaml.load(text, _Loader)
     except (yaml.YAMLError, UnicodeError) as error:
         raise SinkRefused(f"{path}: not YAML; mend or remove it") from error
     if not _well_formed(manifest):
