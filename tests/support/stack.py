@@ -40,11 +40,13 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         *,
         workers: int = 2,
-        flavour: Flavour = "server",
+        flavour: Flavour = "any",
         maxmemory: str = "64mb",
         separate_broker: bool = False,
+        token: str = "",
     ) -> None:
         self.folder = folder
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.manifests = folder / "manifests"
         self.redis = RedisServer(folder, flavour=flavour, maxmemory=maxmemory)
         self.broker = RedisServer(folder, flavour=flavour, name="broker") if separate_broker else None
@@ -117,10 +119,10 @@ class Stack:
     # HTTP
 
     def get(self, path: str) -> Answer:
-        return request(self.port, "GET", path)
+        return request(self.port, "GET", path, headers=self.headers)
 
     def post_raw(self, body: bytes) -> Answer:
-        return post(self.port, body)
+        return post(self.port, body, self.headers)
 
     def post(self, alerts: Iterable[Alert]) -> dict[str, Any]:
         """Post one webhook that must be answered 202; the answer's body."""

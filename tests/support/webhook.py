@@ -60,6 +60,6 @@ def body_of(alerts: Iterable[Alert]) -> bytes:
     return encode(webhook(listed, group_by=shared))
 
 
-def post(port: int, body: bytes) -> Answer:
+def post(port: int, body: bytes, headers: Mapping[str, str]) -> Answer:
     """Post a webhook as Alertmanager does."""
-    return request(port, "POST", "/api/v1/signals/prometheus", body=body, headers=HEADERS)
+    return request(port, "POST", "/api/v1/signals/prometheus", body=body, headers=HEADERS | dict(headers))
