@@ -1,0 +1,118 @@
+"""What Prometheus sees: the ledger and the queues as they stand in Redis, and the requests of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from flask import Blueprint, Response, current_app
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.notify import Notifier
+from app.store import Store
+from lua_scripts.errors import StoreError
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "OPTIONS"))
+
+blueprint = Blueprint("metrics", __name__)
+
+
+class Metrics:
+    """One registry per app, so that two apps in a process (tests) do not share figures."""
+
+    def __init__(self, store: Store, notifier: Notifier) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_StoreCollector(store))
+        self.registry.register(_WakeUpCollector(notifier))
+        self._requests = Counter(
+            "stormfold_http_requests", "Requests answered by this process.", ("method", "route", "status"),
+            registry=self.registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "stormfold_http_request_seconds", "Time taken to answer a request.", ("route",),
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5), registry=self.registry,
+        )  # fmt: skip
+        self._problems = Counter(
+            "stormfold_http_problems", "Answers other than success, by the type of the problem.", ("type",),
+            registry=self.registry,
+        )  # fmt: skip
+        self._truncated = Counter(
+            "stormfold_truncated_alerts", "Alerts that Alertmanager says it left out (max_alerts).",
+            registry=self.registry,
+        )  # fmt: skip
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Notes one answered request. A method that nobody serves is not worth a series of its own."""
+        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def problem(self, kind: str) -> None:
+        self._problems.labels(kind).inc()
+
+    def truncated(self, alerts: int) -> None:
+        self._truncated.inc(alerts)
+
+
+class _StoreCollector(Collector):
+    """Reads Redis at each scrape: the truth, whichever process answers, and nothing to lose at a restart."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # else the registry would collect at once, and Redis may be away
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("stormfold_redis_up", "Whether Redis answered this scrape.")
+        try:
+            ledger, depth, due = self._store.totals(), self._store.depth(), self._store.due_counts()
+        except StoreError:
+            up.add_metric((), 0)
+            yield up
+            return
+        up.add_metric((), 1)
+        yield up
+        counts = ledger.as_json()
+        pending = counts.pop("pending")
+        alerts = CounterMetricFamily(
+            "stormfold_alerts", "Alerts by what became of them; received is their sum and pending.", labels=("class",)
+        )
+        for name, value in counts.items():
+            alerts.add_metric((name,), value)
+        yield alerts
+        age_s = max(0.0, time.time() - depth.oldest_ms / 1000) if depth.entries else 0.0
+        for name, text, figure in (
+            ("alerts_pending", "Accepted alerts that no worker has taken in yet.", pending),
+            ("inbox_entries", "Entries that wait in the inbox.", depth.entries),
+            ("inbox_oldest_age_seconds", "Age of the oldest entry in the inbox.", age_s),
+            ("storms_open", "Storm keys with an open history.", due.open),
+            ("storms_due", "Storms whose time to act has come.", due.due),
+            ("due_lag_seconds", "How late the most overdue storm is.", due.overdue_ms / 1000),
+        ):
+            yield GaugeMetricFamily(f"stormfold_{name}", text, value=figure)
+
+
+class _WakeUpCollector(Collector):
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._notifier.counts()
+        family = CounterMetricFamily(
+            "stormfold_wakeups",
+            "Wake-ups given to the broker; failed ones are made good by a sweep.",
+            labels=("outcome",),
+        )
+        family.add_metric(("published",), counts.published)
+        family.add_metric(("failed",), counts.failed)
+        yield family
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    shown: Metrics = current_app.extensions["stormfold"].metrics
+    return Response(generate_latest(shown.registry), content_type=CONTENT_TYPE)

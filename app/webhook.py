@@ -1,0 +1,175 @@
+"""Takes in what Alertmanager posts: authenticated, checked alert by alert, and in Redis before it says 202."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import structlog
+from flask import Blueprint, Response, current_app, request
+
+from app.alerts import Alert
+from app.errors import invalid_envelope, invalid_json, unavailable, unsupported_media_type
+from app.schemas import Envelope, MalformedAlertError, Webhook
+from app.services import Services
+from lua_scripts.errors import StoreError, StoreTimeout
+from lua_scripts.keys import SHARDS
+from lua_scripts.records import DeadLetter, NewEntry
+
+DEADLINE_S: Final = 0.5
+"""After this long no further shard is begun; with one call's own timeout the answer stays within a second."""
+LETTER_MAX: Final = 16 * 1024
+LETTERS_MAX: Final = 1024 * 1024
+"""Characters of an alert's JSON that a dead letter keeps, and all dead letters of one delivery together."""
+LETTERS_PER_CALL: Final = 100
+
+blueprint = Blueprint("webhook", __name__)
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One webhook, sorted into what is kept, what is passed over and what could not be read."""
+
+    delivery_id: str
+    accepted: list[Alert]
+    ignored: int
+    dead: list[DeadLetter]
+
+
+@blueprint.post("/api/v1/signals/prometheus")
+def receive() -> Response:
+    services: Services = current_app.extensions["stormfold"]
+    _check_media_type()
+    try:
+        # Before the work of reading: a Redis that is away is cheapest to refuse.
+        services.store.check_admission()
+        envelope = _envelope(request.get_data(cache=False))
+        delivery = _sort(envelope, services)
+        _store(delivery, services)
+    except StoreError as error:
+        raise unavailable(error) from error
+    _report(delivery, envelope, services)
+    body = {
+        "deliveryId": delivery.delivery_id,
+        "accepted": len(delivery.accepted),
+        "ignored": delivery.ignored,
+        "deadLettered": len(delivery.dead),
+    }
+    return Response(json.dumps(body), 202, mimetype="application/json")
+
+
+def _check_media_type() -> None:
+    kind = request.mimetype
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise unsupported_media_type(request.headers.get("Content-Type", ""))
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise unsupported_media_type(f"Content-Encoding: {encoding}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_READER: Final = Webhook()
+
+
+def _envelope(body: bytes) -> Envelope:
+    try:
+        parsed = _DECODER.decode(body.decode())
+    except UnicodeDecodeError as error:
+        raise invalid_json(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from error
+    except RecursionError as error:
+        raise invalid_json("The body is nested too deeply.") from error
+    except ValueError as error:
+        raise invalid_json(f"{error}.") from error
+    envelope, errors = _READER.envelope(parsed)
+    if envelope is None:
+        raise invalid_envelope(errors)
+    return envelope
+
+
+def _sort(envelope: Envelope, services: Services) -> Delivery:
+    delivery = Delivery(uuid.uuid4().hex, [], 0, [])
+    ignore = services.settings.ignore
+    malformed: list[tuple[int, Any, MalformedAlertError]] = []
+    for index, raw in enumerate(envelope.alerts):
+        try:
+            alert = _READER.alert(raw, index)
+        except MalformedAlertError as error:
+            malformed.append((index, raw, error))
+            continue
+        if any(matcher.matches(alert.labels) for matcher in ignore):
+            delivery.ignored += 1
+        else:
+            delivery.accepted.append(alert)
+    room = min(LETTER_MAX, LETTERS_MAX // max(1, len(malformed)))
+    for index, raw, why in malformed:
+        letter_id = f"{delivery.delivery_id}-{index}"
+        letter = DeadLetter(letter_id, why.error.detail, why.error.path, _text(raw)[:room], delivery.delivery_id)
+        delivery.dead.append(letter)
+    return delivery
+
+
+def _text(raw: object) -> str:
+    try:
+        return json.dumps(raw)  # ASCII: whatever was wrong with the text cannot go wrong again
+    except RecursionError:
+        return "(nested too deeply to be shown)"
+
+
+def _store(delivery: Delivery, services: Services) -> None:
+    """Returns when all of it is in Redis. What is kept of a delivery that fails midway is sent again: a duplicate."""
+    entries = services.make_entries(delivery.delivery_id, delivery.accepted, services.settings)
+    letters = _spread(delivery.dead, list(entries), first=int(delivery.delivery_id[0], 16))
+    calls = _calls(entries, letters, delivery)
+    begun = time.monotonic()
+    for shard, new, dead, ignored in calls:
+        if time.monotonic() - begun > DEADLINE_S:
+            raise StoreTimeout(f"Redis is slow: the delivery was not stored within {DEADLINE_S} s")
+        if services.store.accept(shard, new, dead, ignored).wake:
+            services.notifier.wake(shard)
+
+
+def _spread(dead: Sequence[DeadLetter], touched: Sequence[int], first: int) -> dict[int, Sequence[DeadLetter]]:
+    """Dead letters by shard: few beside the entries, many over all shards, so that no single call is long."""
+    if not dead:
+        return {}
+    shards = [*touched, *((first + step) % SHARDS for step in range(SHARDS))]
+    shards = list(dict.fromkeys(shards))
+    calls = min(SHARDS, -(-len(dead) // LETTERS_PER_CALL))
+    return {shards[at]: dead[at::calls] for at in range(calls)}
+
+
+def _calls(
+    entries: Mapping[int, list[NewEntry]], letters: Mapping[int, Sequence[DeadLetter]], delivery: Delivery
+) -> list[tuple[int, Sequence[NewEntry], Sequence[DeadLetter], int]]:
+    shards = list(dict.fromkeys((*entries, *letters)))
+    if not shards and delivery.ignored:
+        shards = [int(delivery.delivery_id[0], 16)]
+    # What is ignored is counted by the last call: a delivery that fails before is sent again, and counted then.
+    return [
+        (shard, entries.get(shard, ()), letters.get(shard, ()), delivery.ignored if shard == shards[-1] else 0)
+        for shard in shards
+    ]
+
+
+def _report(delivery: Delivery, envelope: Envelope, services: Services) -> None:
+    if delivery.dead:
+        worst = delivery.dead[0]
+        _log.warning(
+            "alerts are malformed and became dead letters",
+            delivery=delivery.delivery_id, alerts=len(delivery.dead), path=worst.path, reason=worst.reason,
+        )  # fmt: skip
+    if envelope.truncated_alerts:
+        services.metrics.truncated(envelope.truncated_alerts)
+        _log.warning(
+            "Alertmanager left alerts out of the webhook; raise max_alerts of its receiver",
+            delivery=delivery.delivery_id, left_out=envelope.truncated_alerts,
+        )  # fmt: skip
