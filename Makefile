@@ -13,7 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+# -qq: errors only
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
 
 help:

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import IO, Final
 
 POLL_S: Final = 0.1
@@ -131,3 +132,28 @@ class Supervisor:
 def _end_with_parent() -> None:
     """Runs in the child before exec: should we be killed outright, the kernel tells the child to stop."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def interruptible(supervisor: Supervisor) -> Iterator[threading.Event]:
+    """Stops all parts at the end of the block, come what may.
+
+    The first SIGINT or SIGTERM raises KeyboardInterrupt in the block; one more, and the parts are killed.
+    """
+    stopping = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            supervisor.hurry()
+            return
+        stopping.set()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        stopping.set()
+        supervisor.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import click
 
 from app.cli import stack
-from app.cli.processes import POLL_S, PartError, Supervisor
+from app.cli.processes import POLL_S, PartError, Supervisor, interruptible
 
 _COLOURS: Final = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 _WIDTH: Final = 9
@@ -50,40 +48,26 @@ def run(redis_url: str | None, maxmemory: str, workers: int, state: Path, flower
     plan = stack.plan(os.environ, state=state, redis_url=redis_url, maxmemory=maxmemory, workers=workers, flower=flower)
     printer = Printer()
     supervisor = Supervisor(printer)
-    stopping = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        # The first signal stops the parts in order, another one at once.
-        if stopping.is_set():
-            supervisor.hurry()
-            return
-        stopping.set()
-        raise KeyboardInterrupt
+    failed = False
 
     def say(line: str) -> None:
         printer("stormfold", line)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    failed = False
-    try:
-        for note in plan.notes:
-            say(note)
-        stack.start(plan, supervisor, say)
-        for line in _welcome(plan):
-            say(line)
-        while not stopping.wait(POLL_S * 2):
-            supervisor.check()
-    except KeyboardInterrupt:
-        say("stopping")
-    except PartError as error:
-        say(f"{error}; stopping the rest")
-        failed = True
-    finally:
-        stopping.set()
-        supervisor.stop()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        say("all parts have stopped")
+    with interruptible(supervisor) as stopping:
+        try:
+            for note in plan.notes:
+                say(note)
+            stack.start(plan, supervisor, say)
+            for line in _welcome(plan):
+                say(line)
+            while not stopping.wait(POLL_S * 2):
+                supervisor.check()
+        except KeyboardInterrupt:
+            say("stopping")
+        except PartError as error:
+            say(f"{error}; stopping the rest")
+            failed = True
+    say("all parts have stopped")
     if failed:
         raise SystemExit(1)
 
