@@ -19,17 +19,33 @@ OPEN_ENDPOINTS = frozenset(("health.healthz", "health.readyz"))
 _log = structlog.get_logger(__name__)
 
 
+class _Seldom:
+    """Lets one log line of a kind through per second: an outage refuses hundreds of requests, each for one reason."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+
+    def __call__(self, kind: str) -> bool:
+        now = time.monotonic()
+        if now < self._next.get(kind, 0.0):
+            return False
+        self._next[kind] = now + 1.0
+        return True
+
+
 def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
     """The WSGI application; connects to nothing yet. Tests hand in services of their own."""
     services = services or open_services(settings or load())
     settings = services.settings
     app = Flask("app")
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1  # the webhook itself refuses the last byte
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["stormfold"] = services
     for part in (webhook, health, metrics, storms_view):
         app.register_blueprint(part.blueprint)
 
     authenticator = Authenticator(settings)
+    seldom = _Seldom()
 
     @app.before_request
     def begin() -> None:
@@ -53,7 +69,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     @app.errorhandler(ProblemError)
     def answer_problem(problem: ProblemError) -> Response:
         services.metrics.problem(problem.kind)
-        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and seldom(problem.kind):
             _log.warning("refused", path=request.path, type=problem.kind, detail=problem.detail)
         body = json.dumps(problem.as_json())
         response = Response(body, problem.status, content_type=CONTENT_TYPE)

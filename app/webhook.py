@@ -13,7 +13,7 @@ import structlog
 from flask import Blueprint, Response, current_app, request
 
 from app.alerts import Alert
-from app.errors import invalid_envelope, invalid_json, unavailable, unsupported_media_type
+from app.errors import invalid_envelope, invalid_json, too_large, unavailable, unsupported_media_type
 from app.schemas import Envelope, MalformedAlertError, Webhook
 from app.services import Services
 from lua_scripts.errors import StoreError, StoreTimeout
@@ -48,7 +48,7 @@ def receive() -> Response:
     try:
         # Before the work of reading: a Redis that is away is cheapest to refuse.
         services.store.check_admission()
-        envelope = _envelope(request.get_data(cache=False))
+        envelope = _envelope(_body(services.settings.max_body))
         delivery = _sort(envelope, services)
         _store(delivery, services)
     except StoreError as error:
@@ -61,6 +61,14 @@ def receive() -> Response:
         "deadLettered": len(delivery.dead),
     }
     return Response(json.dumps(body), 202, mimetype="application/json")
+
+
+def _body(limit: int) -> bytes:
+    body = request.get_data(cache=False)
+    # A body of no stated length is only cut by Werkzeug, one byte above the limit: see create_app.
+    if len(body) > limit:
+        raise too_large(limit)
+    return body
 
 
 def _check_media_type() -> None:
