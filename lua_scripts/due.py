@@ -12,6 +12,8 @@ from lua_scripts.loader import Client, Scripts, translated
 
 MAX_PUBLISHED: Final = 8
 """Most aggregate tasks of one shard that are published and unclaimed."""
+OVERDUE_MS: Final = 5000
+"""A storm due for this long is seen to by whoever finds it, without the broker."""
 WAKE_LAPSE_MS: Final = 3000
 """After this long without a sign of a drain a wake-up counts as lost."""
 
@@ -28,6 +30,7 @@ class Sweep:
     due: int
     most_overdue_ms: int
     storms: tuple[str, ...]
+    overdue: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class Due:
         calls = []
         for shard in shards:
             keys = ShardKeys(shard)
-            calls.append(((keys.meta, keys.order, keys.due, keys.published), (MAX_PUBLISHED, lapse_ms, WAKE_LAPSE_MS)))
+            names = (keys.meta, keys.order, keys.due, keys.published)
+            calls.append((names, (MAX_PUBLISHED, lapse_ms, WAKE_LAPSE_MS, OVERDUE_MS)))
         replies = self._scripts.run_many("sweep", calls)
         errors = [reply for reply in replies if isinstance(reply, StoreError)]
         if errors and len(errors) == len(replies):
@@ -60,6 +64,7 @@ class Due:
             Sweep(
                 shard=shard, now_ms=int(reply[0]), entries=int(reply[1]), oldest_ms=int(reply[2]), wake=reply[3] == 1,
                 due=int(reply[4]), most_overdue_ms=int(reply[5]), storms=tuple(raw.decode() for raw in reply[6]),
+                overdue=tuple(raw.decode() for raw in reply[7]),
             )
             for shard, reply in zip(shards, replies, strict=True)
             if not isinstance(reply, StoreError)

@@ -43,7 +43,7 @@ local function settle_storm()
   end
   header.wp, header.dg, header.fa = wrote, digest, 0
   if more == 1 then
-    header.fd, header.fu = now, earlier(header.fu, now)
+    header.fd, header.fu = now + retry, earlier(header.fu, now)
   elseif dirty then
     header.fd = math.min(now + rules.debounce, earlier(header.fu, now) + rules.max_wait)
   else
@@ -100,7 +100,12 @@ if outcome[1] == 'storm' then
   if due_again == nil then return 'closed' end
   result = due_again and 'dirty' or 'settled'
 else
-  for _, item in ipairs(outcome[3]) do settle_single(item, outcome[2]) end
+  local failed = false
+  for _, item in ipairs(outcome[3]) do
+    settle_single(item, outcome[2])
+    failed = failed or item[2] == ''
+  end
+  header.fa = failed and header.fa + 1 or 0
   result = dirty and 'dirty' or 'settled'
   if header.ph ~= 'G' and header.fd == 0 then
     -- The threshold fell while the Singles were written: the change was only marked, and is due now.

@@ -1,0 +1,123 @@
+"""The timer in every worker: publishes what is due, and does a bounded share itself where the broker refuses."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+from kombu.exceptions import OperationalError
+
+from app.broker import Queues, publish_aggregate, publish_ingest, publish_trim, queue_depth
+from lua_scripts.errors import StoreError
+from lua_scripts.keys import SHARDS
+from tasks.services import Services
+from tasks.work import aggregate, ingest
+
+INTERVAL_S: Final = 0.2
+BROKER_PAUSE_S: Final = 2.0
+"""After a refused publish the broker is left alone for this long."""
+MAX_QUEUED: Final = 512
+"""Messages of one queue beyond which no more are published: nobody consumes them."""
+SHARE_S: Final = 1.0
+"""How long one sweep may work itself."""
+LATE_MS: Final = 5000
+"""An inbox whose oldest entry is this old is drained here, whatever became of its wake-up."""
+TRIM_S: Final = 600.0
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Sweeper(threading.Thread):
+    """Looks at all shards about five times a second until stopped. It survives all failures of Redis and broker."""
+
+    def __init__(self, services: Callable[[], Services]) -> None:
+        super().__init__(name="stormfold-sweep", daemon=True)
+        self._services = services
+        self._stopping = threading.Event()
+        self._broker_pause = 0.0
+        self._next_trim = time.monotonic() + random.uniform(0, TRIM_S)
+        self._failing = False
+
+    def stop(self) -> None:
+        """Ends after the sweep under way."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        while not self._stopping.wait(random.uniform(0.75, 1.25) * INTERVAL_S):
+            try:
+                self.sweep()
+            except StoreError as error:
+                if not self._failing:
+                    log.warning("sweep cannot reach Redis, it goes on trying", reason=str(error))
+                self._failing = True
+            else:
+                if self._failing:
+                    log.info("sweep reaches Redis again")
+                self._failing = False
+
+    def sweep(self) -> None:
+        """One look at all shards. Raises ``StoreError``."""
+        services = self._services()
+        # A mark outlives neither a lease nor a minute: a task that died with its worker delays a storm by no more.
+        lapse = min(60_000, services.settings.lease)
+        shards = random.sample(range(SHARDS), SHARDS)
+        found = services.due.sweep(shards, lapse)
+        mine_to_drain = self._wake([sweep.shard for sweep in found if sweep.wake])
+        mine_to_write = self._publish([storm for sweep in found for storm in sweep.storms])
+        mine_to_drain += [s.shard for s in found if s.entries and s.oldest_ms < s.now_ms - LATE_MS]
+        mine_to_write += [storm for sweep in found for storm in sweep.overdue]
+        self._work(services, mine_to_drain, mine_to_write)
+        if time.monotonic() > self._next_trim:
+            self._next_trim = time.monotonic() + TRIM_S
+            self._try(lambda: publish_trim(services.publisher))
+
+    def _wake(self, shards: Sequence[int]) -> list[int]:
+        """Publishes wake-ups; the shards for which the broker would not."""
+        services = self._services()
+        return [s for s in shards if not self._try(lambda s=s: publish_ingest(services.publisher, s))]  # type: ignore[misc]
+
+    def _publish(self, storm_ids: Sequence[str]) -> list[str]:
+        """Publishes tasks for due storms; the storms for which the broker would not."""
+        if not storm_ids:
+            return []
+        services = self._services()
+        if not self._try(lambda: self._check_depth(services)):
+            return list(storm_ids)
+        names = services.due.names(storm_ids)
+        return [
+            storm_id
+            for storm_id, name in zip(storm_ids, names, strict=True)
+            if not self._try(lambda s=storm_id, n=name: publish_aggregate(services.publisher, s, n))  # type: ignore[misc]
+        ]
+
+    @staticmethod
+    def _check_depth(services: Services) -> None:
+        depth = queue_depth(services.publisher, Queues.AGGREGATE)
+        if depth > MAX_QUEUED:
+            raise OperationalError(f"{depth} messages wait in the queue already")
+
+    def _try(self, publish: Callable[[], None]) -> bool:
+        if time.monotonic() < self._broker_pause:
+            return False
+        try:
+            publish()
+        except OperationalError as error:
+            self._broker_pause = time.monotonic() + BROKER_PAUSE_S
+            log.warning("the broker refuses; this worker does the work itself", reason=str(error))
+            return False
+        return True
+
+    def _work(self, services: Services, shards: Sequence[int], storms: Sequence[str]) -> None:
+        end = time.monotonic() + SHARE_S
+        for shard in dict.fromkeys(shards):
+            if time.monotonic() >= end or self._stopping.is_set():
+                return
+            ingest(services, shard, budget_s=end - time.monotonic())
+        for storm_id in dict.fromkeys(storms):
+            if time.monotonic() >= end or self._stopping.is_set():
+                return
+            aggregate(services, storm_id)
