@@ -17,7 +17,7 @@ from tasks.sinks.errors import SinkError, SinkRefused, SinkThrottled, SinkUnavai
 FIELD_MANAGER: Final = "stormfold"
 _SHORTEST_S: Final = 0.05
 _DEFAULT_PATIENCE_S: Final = 1.0
-_PERMANENT_500: Final = ("field not declared in schema", "request is too large")
+_PERMANENT_500: Final = ("field not declared in schema", "request is too large", "message larger than max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ def connect() -> client.ApiClient:
         if in_cluster:
             loaders.load_incluster_config(client_configuration=configuration)
         else:
-            loaders.load_kube_config(client_configuration=configuration)
+            # Given by hand: the client looks at KUBECONFIG when it is imported, and never again.
+            loaders.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)
     except (config.ConfigException, OSError, ValueError) as error:
         raise SinkRefused(f"no way to a Kubernetes API server: {error}") from error
     # A repeated request could land after the lease: only the caller knows whether there is time for another.
@@ -119,6 +120,8 @@ def failure(reply: Reply, what: str) -> SinkError:
         return SinkRefused(text) if permanent else SinkUnavailable(text, reply.retry_after_s)
     if reply.status in (408, 409) or reply.status < 400:
         return SinkUnavailable(text, reply.retry_after_s)
+    if reply.status == 404 and not reply.about:
+        text += " (is the definition in docker/kubernetes/crd.yaml installed?)"
     return SinkRefused(text, reply.retry_after_s)
 
 
@@ -126,8 +129,8 @@ def _json(data: bytes | None) -> dict[str, Any]:
     try:
         body = json.loads(data or b"")
     except ValueError:
-        # A proxy's page, say: the status code still tells what to do.
-        return {}
+        # A proxy's page, say, or a path that the server does not have: the status code still tells what to do.
+        return {"message": (data or b"")[:200].decode(errors="replace").strip()}
     return body if isinstance(body, dict) else {}
 
 

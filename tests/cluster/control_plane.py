@@ -33,7 +33,8 @@ WORKER = "system:serviceaccount:stormfold-system:stormfold-worker"
 USERS = {
     "admin": "system:masters",
     WORKER: "system:serviceaccounts,system:serviceaccounts:stormfold-system",
-    "nobody": "system:unprivileged",
+    "nobody": "nobody",
+    "throttled": "workers",
 }
 """Who may log in, with their groups; each one's token is its name with dashes."""
 
