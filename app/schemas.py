@@ -47,8 +47,6 @@ class _Text(fields.Field[str]):
     """Text without NUL that UTF-8 can express."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if value is None:
-            return ""
         _check_text(value)
         return str(value)
 
@@ -63,7 +61,7 @@ class _Firing(fields.Field[bool]):
 
 
 class _Instant(fields.Field[int]):
-    """An RFC 3339 time as milliseconds since 1970; 0 for Go's zero time and for none."""
+    """An RFC 3339 time as milliseconds since 1970."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         return instant(value)
@@ -87,8 +85,6 @@ class _Labels(fields.Field[dict[str, str]]):
 
 class _Annotations(fields.Field[dict[str, str]]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
-        if value is None:
-            return {}
         return dict(value) if _check_texts(value) <= MAX_ANNOTATION else _cut(value)
 
 
@@ -148,26 +144,26 @@ class Webhook:
             if not isinstance(raw, dict):
                 raise ValidationError("Not an object.", "")
             loaded = self._alert.load(raw)
-            firing, labels, ends_at = loaded["status"], loaded["labels"], loaded.get("endsAt", 0)
+            firing, labels, ends_at = loaded["status"], loaded["labels"], loaded.get("endsAt") or 0
             if not firing and not ends_at:
                 raise ValidationError("A resolved alert says when it ended.", "endsAt")
         except ValidationError as error:
             messages = error.messages_dict if isinstance(error.messages, dict) else {error.field_name: error.messages}
             raise MalformedAlertError(next(_flat(messages, f"alerts.{index}"))) from error
         return Alert(
-            fingerprint=clean_fingerprint(loaded.get("fingerprint", ""), labels),
+            fingerprint=clean_fingerprint(loaded.get("fingerprint") or "", labels),
             firing=firing,
-            starts_at_ms=loaded.get("startsAt", 0),
+            starts_at_ms=loaded.get("startsAt") or 0,
             ends_at_ms=0 if firing else ends_at,
             labels=labels,
-            annotations=loaded.get("annotations", {}),
-            generator_url=loaded.get("generatorURL", "")[:MAX_URL],
+            annotations=loaded.get("annotations") or {},
+            generator_url=(loaded.get("generatorURL") or "")[:MAX_URL],
         )
 
 
 def instant(text: object) -> int:
     """Milliseconds since 1970 of an RFC 3339 time; 0 for the year 1, which is Go's way to say never."""
-    if text is None or text == _NEVER:
+    if text == _NEVER:
         return 0
     if not isinstance(text, str) or len(text) > 64:
         raise ValidationError("Not a time such as 2026-11-21T19:56:09.858Z.")
