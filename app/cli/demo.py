@@ -106,6 +106,8 @@ def demo(maxmemory: str, workers: int, keep: Path | None) -> None:
     console = Console()
     with ExitStack() as held:
         folder = keep or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="stormfold-demo-")))
+        if (folder / "manifests").exists():
+            raise click.UsageError(f"{folder} has manifests already")
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         logs = Logs(folder / "logs")
         environ = _environ(os.environ, folder / "manifests")
@@ -117,7 +119,7 @@ def demo(maxmemory: str, workers: int, keep: Path | None) -> None:
         except KeyboardInterrupt:
             raise SystemExit("stopped before the end") from None
         except (DemoError, PartError, CallFailed) as error:
-            console.print(logs.tails(), markup=False, highlight=False)
+            click.echo(logs.tails())
             raise SystemExit(f"WRONG: {error}") from error
         console.print(f"All parts have stopped.{f' Manifests and logs are in {keep}.' if keep else ''}")
         console.print("[bold green]RIGHT[/]: 53 alerts became 1 storm RemediationRequest and 3 singles.")
@@ -135,7 +137,7 @@ def _show(plan: stack.Plan, scene: Scene, logs: Logs) -> None:
     for note in plan.notes:
         console.print(note)
     stack.start(plan, scene.supervisor, console.print)
-    console.print(f"storms page {plan.web_url}/  Flower {plan.flower_url}/ ({plan.flower_auth})", highlight=False)
+    console.print(f"storms page {plan.web_url}/  Flower {plan.flower_url}/ ({plan.flower_auth})", soft_wrap=True)
     steps.append(Step("start all parts", time.monotonic() - begin))
 
     console.rule("Fire")

@@ -17,6 +17,8 @@ from app.cli.payloads import PostedAlert
 State = tuple[str, str, int]
 """Type, phase and how many alerts fire (of a Single always 1): what the demo waits for."""
 
+_MORE = "more"
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -72,13 +74,11 @@ def _state(rr: Mapping[str, Any]) -> State:
 def outcome_table(storm: Sequence[PostedAlert], others: Sequence[PostedAlert], seen: Outcome) -> Table:
     """What arrived beside what came out."""
     table = Table(title="What arrived, what came out")
-    table.add_column("arrived")
-    table.add_column("alerts", justify="right")
-    table.add_column("came out")
-    table.add_column("about")
+    for title in ("arrived", "alerts", "came out", "about"):
+        table.add_column(title, justify="right" if title == "alerts" else "left", overflow="fold")
     for rr in seen.storms:
         affected = rr["spec"]["stormAggregation"]["affectedResources"]
-        about = f"{len(affected)} resources, {affected[0]['kind']}/{affected[0]['name']} ..."
+        about = f"{len(affected)} resources: {affected[0]['kind']}/{affected[0]['name']} ..."
         table.add_row(storm[0].labels["alertname"], str(len(storm)), _named(rr), about)
     by_signal = {rr["spec"]["signal"]["name"]: rr for rr in seen.singles}
     for alert in others:
@@ -108,15 +108,13 @@ def phase_table(seen: Outcome) -> Table:
 
 def as_yaml(rr: Mapping[str, Any], listed: int = 3) -> Syntax:
     """A RemediationRequest as YAML; of a long list of resources the first few."""
-    text = yaml.safe_dump(rr, sort_keys=False, width=110)
-    resources = rr["spec"].get("stormAggregation", {}).get("affectedResources", [])
-    if len(resources) > listed:
-        aggregation = rr["spec"]["stormAggregation"] | {"affectedResources": resources[:listed]}
-        text = yaml.safe_dump(dict(rr) | {"spec": rr["spec"] | {"stormAggregation": aggregation}}, sort_keys=False, width=110)
-        lines = text.splitlines(keepends=True)
-        end = next(n for n, line in enumerate(lines) if line.startswith("    omittedResources"))
-        lines.insert(end, f"    # ... and {len(resources) - listed} more in the file\n")
-        text = "".join(lines)
+    spec, more = dict(rr["spec"]), 0
+    if "stormAggregation" in spec:
+        resources = spec["stormAggregation"]["affectedResources"]
+        more = max(0, len(resources) - listed)
+        spec["stormAggregation"] = spec["stormAggregation"] | {"affectedResources": [*resources[:listed], _MORE]}
+    text = yaml.safe_dump(dict(rr) | {"spec": spec}, sort_keys=False, width=110)
+    text = text.replace(f"    - {_MORE}\n", f"    # ... and {more} more in the file\n" if more else "")
     return Syntax(text, "yaml", background_color="default")
 
 

@@ -33,6 +33,12 @@ class Answer:
         except ValueError as error:
             raise CallFailed(f"the answer ({self.status}) is no JSON: {self.body[:200]!r}") from error
 
+    def expect_ok(self, asked: str) -> Any:
+        """The JSON of a 200. Raises CallFailed for anything else."""
+        if self.status != http.client.OK:
+            raise CallFailed(f"{asked}: {self.status} {_reason(self)}")
+        return self.json()
+
 
 class Api:
     """Requests to one base URL, with a bearer token or ``user:password`` where given."""
@@ -72,10 +78,7 @@ class Api:
 
     def get(self, path: str) -> Any:
         """The JSON of a 200. Raises CallFailed for anything else."""
-        answer = self.request("GET", path)
-        if answer.status != http.client.OK:
-            raise CallFailed(f"{self.url}{path}: {answer.status} {_reason(answer)}")
-        return answer.json()
+        return self.request("GET", path).expect_ok(self.url + path)
 
 
 def _reason(answer: Answer) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ _WIDTH: Final = 9
 
 
 class Printer:
-    """Prints lines with time and part, every part in a colour of its own where the terminal has colours."""
+    """Prints lines behind the name of their part, in a colour of its own where the terminal has colours."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,8 +26,7 @@ class Printer:
     def __call__(self, name: str, line: str) -> None:
         with self._lock:
             colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
-            prefix = click.style(f"{datetime.now():%H:%M:%S} {name:<{_WIDTH}}│", fg=colour)
-            click.echo(f"{prefix} {line}")
+            click.echo(f"{click.style(f'{name:<{_WIDTH}} │', fg=colour)} {line}")
 
 
 @click.command()

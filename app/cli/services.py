@@ -19,12 +19,12 @@ def web() -> None:
 
 
 @click.command()
-@click.option("--name", help="Name of this worker in Flower; default: made of host and process.")
+@click.option("--name", help="Name of this worker in Flower; default: made of its process and host.")
 def worker(name: str | None) -> None:
     """Drain the inbox and write RemediationRequests. Start as many as you like."""
     from tasks.worker import run_worker
 
-    run_worker(configuration.load(), name=name)
+    run_worker(configuration.load(), name=name or f"worker-{os.getpid()}")
 
 
 @click.command()
@@ -41,5 +41,6 @@ def flower() -> None:
     os.environ.pop("FLOWER_PORT", None)
     # The password goes by the environment of this process alone: arguments can be read by everybody on the machine.
     os.environ["FLOWER_BASIC_AUTH"] = auth
-    arguments = ["flower", f"--address={settings.host}", f"--port={settings.flower_port}"]
+    # --quiet: no banner about an app that, here, has no tasks.
+    arguments = ["--quiet", "flower", f"--address={settings.host}", f"--port={settings.flower_port}"]
     make_celery(settings, publisher=False).start(argv=arguments)

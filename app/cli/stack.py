@@ -139,7 +139,7 @@ def _part(name: str, command: str, environ: Mapping[str, str], *arguments: str) 
 def _redis(plan: Plan) -> Part:
     script = files("app.cli") / "data" / "start-redis.sh"
     command = ["sh", str(script), "--port", str(plan.redis_port), "--maxmemory", plan.maxmemory]
-    command += ["--dir", str(plan.redis_dir)]
+    command += ["--dir", str(plan.redis_dir), "--", "--loglevel", "warning"]
     environ = dict(plan.environ)
     if plan.redis_server:
         environ[SERVER_NAME] = plan.redis_server
