@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "setting up .venv ..."
 	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; }
 	@$(PIP) install --no-deps -r requirements.lock
-	@$(PIP) install --no-deps -e .
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(STAMP)

@@ -8,10 +8,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from app import settings as configuration
+from app.cli import tables
 
 if TYPE_CHECKING:
     from lua_scripts.inbox import Inbox
@@ -48,14 +47,12 @@ def deadletters() -> None:
 @deadletters.command("list")
 def list_letters() -> None:
     """All dead letters, shard by shard, the oldest first."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("id", "buried", "path", "reason"):
-        table.add_column(title, overflow="fold")
+    table = tables.table("id", "buried", "path", "reason")
     with _inbox() as inbox:
         for letter in _letters(inbox):
-            table.add_row(letter.letter_id, _time(letter.buried_ms), letter.path, letter.reason)
+            table.add_row(letter.letter_id, tables.short_time(_time(letter.buried_ms)), letter.path, letter.reason)
     if table.row_count:
-        Console().print(table)
+        tables.show(table)
     click.echo(f"{table.row_count} dead letter{'' if table.row_count == 1 else 's'}.")
 
 

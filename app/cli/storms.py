@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,10 +11,9 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from app import settings as configuration
+from app.cli import tables
 from app.cli.http import Answer, Api
 
 PATH = "/api/v1/storms"
@@ -86,7 +84,7 @@ def list_storms(opened: Any, as_json: bool) -> None:
         for storm in found:
             click.echo(json.dumps(storm))
         return
-    table = _table("storm", "namespace", "phase", "firing", "in all", "first seen", "last seen", numbers=(3, 4))
+    table = tables.table("storm", "namespace", "phase", "firing", "in all", "first seen", "last seen", numbers=(3, 4))
     for storm in sorted(found, key=lambda each: (-each["alertCount"], each["firstSeen"])):
         table.add_row(
             # Before its storm RR has a name, a storm is known by its key.
@@ -95,10 +93,10 @@ def list_storms(opened: Any, as_json: bool) -> None:
             storm["phase"],
             str(storm["alertCount"]),
             str(storm["totalAlerts"]),
-            _time(storm["firstSeen"]),
-            _time(storm["lastSeen"]),
+            tables.short_time(storm["firstSeen"]),
+            tables.short_time(storm["lastSeen"]),
         )
-    _print(table)
+    tables.show(table)
     click.echo(f"{len(found)} open. Ledger: " + ", ".join(f"{name} {count}" for name, count in ledger.items()))
 
 
@@ -117,15 +115,17 @@ def show(opened: Any, name: str) -> None:
 @click.pass_obj
 def members(opened: Any, name: str, as_json: bool) -> None:
     """The alerts of a storm, every one of them."""
-    table = _table("fingerprint", "status", "since", "resource")
+    table = tables.table("fingerprint", "status", "since", "resource")
     with opened() as api:
         for member in items(api, f"{PATH}/{quote(name, safe='')}/members"):
             if as_json:
                 click.echo(json.dumps(member))
             else:
-                table.add_row(member["fingerprint"], member["status"], _time(member["startsAt"]), _resource(member))
+                table.add_row(
+                    member["fingerprint"], member["status"], tables.short_time(member["startsAt"]), _resource(member)
+                )
     if not as_json:
-        _print(table)
+        tables.show(table)
 
 
 def _resource(member: Mapping[str, Any]) -> str:
@@ -133,20 +133,3 @@ def _resource(member: Mapping[str, Any]) -> str:
     return (
         "" if resource is None else "/".join(filter(None, (resource["namespace"], resource["kind"], resource["name"])))
     )
-
-
-def _time(text: str | None) -> str:
-    """Without the fraction: this is for people."""
-    return text.split(".")[0] + "Z" if text else ""
-
-
-def _table(*titles: str, numbers: tuple[int, ...] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, title in enumerate(titles):
-        table.add_column(title, justify="right" if position in numbers else "left", overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    # Into a file or a pipe a line stays whole; only a terminal folds it.
-    Console(width=None if sys.stdout.isatty() else 1_000).print(table)
