@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 
 from app.settings import Settings
 
@@ -106,5 +107,11 @@ def publish_trim(app: Celery) -> None:
 
 def queue_depth(app: Celery, queue: str) -> int:
     """Messages that wait in a queue. Raises ``kombu.exceptions.OperationalError``."""
-    with app.connection_for_write() as connection, connection.channel() as channel:
-        return int(channel.queue_declare(queue=queue, passive=False, durable=True, auto_delete=False).message_count)
+    with app.connection_for_write() as connection:
+        try:
+            with connection.channel() as channel:
+                declared = channel.queue_declare(queue=queue, passive=False, durable=True, auto_delete=False)
+        except (*connection.connection_errors, *connection.channel_errors) as error:
+            # Unlike publishing, this reaches the transport bare: what is raised is redis-py's own.
+            raise OperationalError(str(error)) from error
+        return int(declared.message_count)
