@@ -132,5 +132,5 @@ def test_redis_is_as_empty_as_before_when_everything_is_closed(stack: Stack) -> 
 
 def leftovers(keys: set[str]) -> dict[str, Any]:
     """What is neither a counter of a shard nor the broker's own list of its queues."""
-    broker = ("_kombu.binding.", "unacked", "celery", "ingest", "aggregate", "maintenance")
+    broker = ("_kombu.", "unacked", "celery", "ingest", "aggregate", "maintenance")
     return {key: None for key in keys if not key.startswith(broker) and not key.endswith(":meta")}
