@@ -33,8 +33,8 @@ class DirectorySink:
             if known is not None:
                 existing = _the_very(existing, known, path)
                 refuse_if_newer(existing, manifest)
-            elif existing is not None:
-                needs_update(existing, manifest)
+            elif existing is not None and not needs_update(existing, manifest):
+                return _replace(path, existing, _fenced(existing, manifest), manifest["status"], deadline)
             return _replace(path, existing, _spec_of(manifest, existing, namespace), manifest["status"], deadline)
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
@@ -42,10 +42,7 @@ class DirectorySink:
         with sink_errors(path), locked(self._root, f"{known.namespace}/{path.name}", deadline):
             existing = _the_very(read_manifest(path), known, path)
             refuse_if_newer(existing, manifest)
-            # A server takes no annotation along with a status; a file does, so both fences stay the same here.
-            fence = manifest["metadata"]["annotations"][FENCE_ANNOTATION]
-            fresh = _annotated(existing, {FENCE_ANNOTATION: fence})
-            return _replace(path, existing, fresh, manifest["status"], deadline)
+            return _replace(path, existing, _fenced(existing, manifest), manifest["status"], deadline)
 
     def close(self) -> None:
         """Nothing is held between two calls."""
@@ -102,6 +99,11 @@ def _replace(path: Path, existing: Manifest | None, fresh: Manifest, status: Man
         uid=_annotation(fresh, UID_ANNOTATION),
         resource_version=_annotation(fresh, VERSION_ANNOTATION),
     )
+
+
+def _fenced(existing: Manifest, manifest: Manifest) -> Manifest:
+    """A server takes no annotation along with a status; a file does, so both fences are always the same here."""
+    return _annotated(existing, {FENCE_ANNOTATION: manifest["metadata"]["annotations"][FENCE_ANNOTATION]})
 
 
 def _annotated(manifest: Manifest, more: Manifest) -> Manifest:

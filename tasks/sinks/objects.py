@@ -42,11 +42,14 @@ def refuse_if_newer(existing: Manifest, manifest: Manifest) -> None:
 
 
 def needs_update(existing: Manifest, manifest: Manifest) -> bool:
-    """Whether an object that a creator found in its place is to get the creator's spec, or has it already."""
+    """Whether an object that a creator found in its place is to get the creator's spec, or its status alone."""
     for label in (STORM_ID_LABEL, TYPE_LABEL):
         if _label(existing, label) != _label(manifest, label):
             name = manifest["metadata"]["name"]
             raise SinkRefused(f"{name} exists and is something else: label {label} is {_label(existing, label)!r}")
+    if fence_of(existing) <= fence_of(manifest) and manifest["status"]["phase"] == "Superseded":
+        # Whoever supersedes a Single that it believes unwritten knows its details no more: let those stand.
+        return False
     if fence_of(existing) < fence_of(manifest):
         return True
     # The same claim, and the same content: our own create whose answer we never saw.

@@ -18,6 +18,7 @@ from tasks.sinks import (
     SinkRefused,
     SinkUnavailable,
 )
+from tasks.storms import Target
 from tests.support.contents import LEDGER, RESOURCES, SIGNAL, SINGLE_NAME, STORM_NAME, T0, single, storm
 from tests.support.crd import violations
 
@@ -221,6 +222,24 @@ class SinkContract:
         # Then it updates that very object
         assert ref.uid == lost.uid
         assert said(world.read(STORM_NAME))["spec"] == manifest["spec"]
+
+    def test_superseding_keeps_the_details_of_a_single_that_stands(self, world: World, deadline: Deadline) -> None:
+        # Given a Single whose writer died before it could tell
+        lost = world.sink.put(single_manifest(single(namespace=world.namespace)), None, deadline)
+        before = said(world.read(SINGLE_NAME))
+        # When its storm, which knows no details any more, creates it as Superseded
+        content = single(
+            namespace=world.namespace, fence=4, phase="Superseded", superseded_by=STORM_NAME,
+            target=Target("Unknown", "unknown", ""),
+        )  # fmt: skip
+        ref = world.sink.put(single_manifest(content), None, deadline)
+        # Then the status tells, the spec is as it was, and the late writer is refused
+        after = said(world.read(SINGLE_NAME))
+        assert (after["spec"], after["status"]["supersededBy"]) == (before["spec"], STORM_NAME)
+        assert ref.uid == lost.uid
+        for known in (None, lost):
+            with pytest.raises(NewerFence):
+                world.sink.put(single_manifest(single(namespace=world.namespace)), known, deadline)
 
     def test_a_create_whose_answer_was_lost_is_its_own(self, world: World, deadline: Deadline) -> None:
         # Given a create whose answer never came
