@@ -13,19 +13,28 @@ from app.settings import Settings
 from lua_scripts import loader
 from lua_scripts.connection import WEB, check_safe, connect
 from lua_scripts.due import Due, DueCounts
+from lua_scripts.errors import StoreFull
 from lua_scripts.inbox import Depth, Inbox
+from lua_scripts.memory import Memory, read_memory
 from lua_scripts.records import Accepted, DeadLetter, Ledger, MemberRecord, NewEntry, StormRecord
 from lua_scripts.storms import Storms
 
 SAFE_FOR_S: Final = 10.0
 """How long an answer to "may this Redis evict?" is trusted: somebody may change the policy while we run."""
 
+MEMORY_FOR_S: Final = 0.25
+STATE_PER_BYTE: Final = 0.5
+"""Bytes of state that a byte of webhook becomes, on the safe side: labels are kept packed, repeats become nothing."""
+HEADROOM_SHARE: Final = 0.06
+HEADROOM_MIN: Final = 1024 * 1024
+"""What intake leaves free of Redis's memory."""
+
 
 class Store(Protocol):
     """What the views need; every method raises the ``StoreError`` tree."""
 
     def accept(self, shard: int, entries: Sequence[NewEntry], dead: Sequence[DeadLetter], ignored: int) -> Accepted: ...
-    def check_admission(self) -> None: ...
+    def check_admission(self, size: int) -> None: ...
     def check_ready(self) -> None: ...
     def totals(self) -> Ledger: ...
     def depth(self) -> Depth: ...
@@ -52,6 +61,9 @@ class RedisStore:
         self._lock = threading.Lock()
         self._opened: _Doors | None = None
         self._safe_until = 0.0
+        self._memory = Memory(0, 0)
+        self._memory_until = 0.0
+        self._admitted = 0
 
     def _doors(self) -> _Doors:
         with self._lock:
@@ -67,12 +79,24 @@ class RedisStore:
         with self._breaker.guard():
             return self._doors().inbox.accept(shard, entries, dead, ignored)
 
-    def check_admission(self) -> None:
-        """Raises at once where the last call went unanswered, and where Redis may evict what it is given."""
+    def check_admission(self, size: int) -> None:
+        """Refuses a body of so many bytes at once where the last call went unanswered, where Redis may evict what it
+        is given, and where the room that is left is needed for draining: workers and broker write to Redis too.
+        """
         with self._breaker.guard():
-            if time.monotonic() >= self._safe_until:
+            now = time.monotonic()
+            if now >= self._safe_until:
                 check_safe(self._doors().client)
-                self._safe_until = time.monotonic() + SAFE_FOR_S
+                self._safe_until = now + SAFE_FOR_S
+            if now >= self._memory_until:
+                self._memory_until = now + MEMORY_FOR_S  # before the call, so that the other threads do not wait for it
+                self._memory, self._admitted = read_memory(self._doors().client), 0
+            self._admitted += size
+            limit = self._memory.limit
+            wanted = int(self._admitted * STATE_PER_BYTE) + max(HEADROOM_MIN, int(limit * HEADROOM_SHARE))
+            if limit and self._memory.room < wanted:
+                self._admitted -= size
+                raise StoreFull(f"Redis uses {self._memory.used} of {limit} bytes: the rest is kept for draining")
 
     def check_ready(self) -> None:
         """Redis answers, keeps what it is given, and knows the scripts; they are loaded where it forgot them."""

@@ -46,21 +46,21 @@ def receive() -> Response:
     services: Services = current_app.extensions["stormfold"]
     _check_media_type()
     try:
-        # Before the work of reading: a Redis that is away is cheapest to refuse.
-        services.store.check_admission()
-        envelope = _envelope(_body(services.settings.max_body))
+        body = _body(services.settings.max_body)
+        services.store.check_admission(len(body))  # before the work of parsing
+        envelope = _envelope(body)
         delivery = _sort(envelope, services)
         _store(delivery, services)
     except StoreError as error:
         raise unavailable(error) from error
     _report(delivery, envelope, services)
-    body = {
+    answer = {
         "deliveryId": delivery.delivery_id,
         "accepted": len(delivery.accepted),
         "ignored": delivery.ignored,
         "deadLettered": len(delivery.dead),
     }
-    return Response(json.dumps(body), 202, mimetype="application/json")
+    return Response(json.dumps(answer), 202, mimetype="application/json")
 
 
 def _body(limit: int) -> bytes:

@@ -46,7 +46,7 @@ class FakeStore:
         self.calls.append((shard, entries, dead, ignored))
         return Accepted(received_ms=1, wake=self.wake)
 
-    def check_admission(self) -> None:
+    def check_admission(self, size: int) -> None:
         if not self.fails_from_call:
             self._fail()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -269,7 +270,7 @@ def test_a_store_that_is_slow_with_every_shard_meets_the_deadline(
         return accept(*call)
 
     monkeypatch.setattr(web.store, "accept", slow)
-    monkeypatch.setattr("app.webhook.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("app.webhook.time", SimpleNamespace(monotonic=lambda: clock[0]))
     # When
     answer = web.post({"alerts": alerts})
     # Then
