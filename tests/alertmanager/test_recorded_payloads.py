@@ -98,8 +98,9 @@ def test_an_alert_of_prometheus(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BODIES if (PAYLOADS / f"{name}.headers.json").exists()])
 def test_every_payload_is_accepted_with_its_own_headers(stack: Stack, name: str) -> None:
-    # Given the headers that came with it
+    # Given the headers that came with it (its length aside: the files are indented)
     headers = json.loads((PAYLOADS / f"{name}.headers.json").read_text())
+    del headers["Content-Length"], headers["Host"]
     # When it is sent as it was, whatever came before, then it is accepted whole
     send(stack, name, headers)
 
