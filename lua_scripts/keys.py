@@ -10,6 +10,9 @@ SHARDS: Final = 16
 
 PREFIX: Final = "sf"
 
+JOBS: Final = f"{PREFIX}:{{0}}:jobs"
+"""Hash: periodic job -> the ms of its last turn. The one key that no shard has for itself."""
+
 
 def shard_of(storm_id: str) -> int:
     """The shard of a storm id: its first hex digit."""

@@ -28,6 +28,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "claim": ("dedup", "storm", "claim"),
     "settle": ("dedup", "storm", "settle"),
     "sweep": ("sweep",),
+    "turn": ("turn",),
 }
 """Callable script -> the files whose text makes it, in order; ``dedup`` and ``storm`` only define functions."""
 

@@ -14,6 +14,7 @@ from app.settings import Settings
 from lua_scripts.connection import WORKER, connect
 from lua_scripts.due import Due
 from lua_scripts.inbox import Inbox
+from lua_scripts.jobs import Jobs
 from lua_scripts.leases import Leases
 from lua_scripts.loader import Client
 from lua_scripts.records import Rules
@@ -68,6 +69,10 @@ class Services:
     @cached_property
     def due(self) -> Due:
         return Due(self.client)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        return Jobs(self.client)
 
     @cached_property
     def publisher(self) -> Celery:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from app.broker import Queues, publish_aggregate, publish_ingest, publish_trim, queue_depth
@@ -26,7 +27,9 @@ SHARE_S: Final = 1.0
 """How long one sweep may work itself."""
 LATE_MS: Final = 5000
 """An inbox whose oldest entry is this old is drained here, whatever became of its wake-up."""
-TRIM_S: Final = 600.0
+JOBS_S: Final = 1.0
+JOBS: Final[tuple[tuple[str, int, Callable[[Celery], None]], ...]] = (("trim", 600_000, publish_trim),)
+"""Periodic jobs: name, period in ms, and how to ask a worker for it. A turn that gets lost comes again next period."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -39,7 +42,7 @@ class Sweeper(threading.Thread):
         self._services = services
         self._stopping = threading.Event()
         self._broker_pause = 0.0
-        self._next_trim = time.monotonic() + random.uniform(0, TRIM_S)
+        self._next_jobs = 0.0
         self._failing = False
 
     def stop(self) -> None:
@@ -71,9 +74,16 @@ class Sweeper(threading.Thread):
         mine_to_drain += [s.shard for s in found if s.entries and s.oldest_ms < s.now_ms - LATE_MS]
         mine_to_write += [storm for sweep in found for storm in sweep.overdue]
         self._work(services, mine_to_drain, mine_to_write)
-        if time.monotonic() > self._next_trim:
-            self._next_trim = time.monotonic() + TRIM_S
-            self._try(lambda: publish_trim(services.publisher))
+        self._jobs(services)
+
+    def _jobs(self, services: Services) -> None:
+        """Publishes periodic jobs whose turn has come; looked at about once a second."""
+        if time.monotonic() < self._next_jobs:
+            return
+        self._next_jobs = time.monotonic() + JOBS_S
+        for name, period_ms, publish in JOBS:
+            if services.jobs.my_turn(name, period_ms):
+                self._try(lambda publish=publish: publish(services.publisher))  # type: ignore[misc]
 
     def _wake(self, shards: Sequence[int]) -> list[int]:
         """Publishes wake-ups; the shards for which the broker would not."""
