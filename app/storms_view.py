@@ -155,7 +155,9 @@ def _resource(resource: ResourceRecord) -> dict[str, str]:
 def _rows(storms: list[StormRecord], now_ms: int) -> Iterator[Row]:
     """The worst first: storms that are on, by how much fires, then what gathers, then what is over."""
     for storm in sorted(storms, key=lambda each: (_PHASE_ORDER[each.phase], -each.alert_count, each.first_seen_ms)):
-        others = [f"{label}={value}" for label, value in storm.key.items() if value and label not in _OWN_COLUMNS]
+        # The RemediationRequest's namespace has a column; the alerts' own is told where it is another.
+        in_columns = {"alertname": storm.key.get("alertname"), "namespace": storm.namespace}
+        others = [f"{label}={value}" for label, value in storm.key.items() if value and in_columns.get(label) != value]
         yield Row(
             storm,
             storm.key.get("alertname", ""),
@@ -163,9 +165,6 @@ def _rows(storms: list[StormRecord], now_ms: int) -> Iterator[Row]:
             age(now_ms - storm.first_seen_ms),
             age(now_ms - storm.last_seen_ms),
         )
-
-
-_OWN_COLUMNS: Final = ("alertname", "namespace")
 
 
 def moment(ms: int) -> str:

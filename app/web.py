@@ -40,6 +40,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app = Flask("app")
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1  # the webhook itself refuses the last byte
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # answers keep the order of the contract
     app.extensions["stormfold"] = services
     for part in (webhook, health, metrics, storms_view):
         app.register_blueprint(part.blueprint)

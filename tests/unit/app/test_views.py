@@ -192,7 +192,8 @@ def test_without_redis_the_api_is_a_503(web: Any, path: str) -> None:
 def test_the_page_shows_the_worst_storm_first_and_escapes_what_alerts_say(web: Any) -> None:
     # Given
     gathering = replace(STORM, name="storm-b-1", phase="GATHERING", alert_count=90, key={"alertname": "B"})
-    worse = replace(STORM, name="storm-c-2", alert_count=50, key={"alertname": "<script>alert(1)</script>"})
+    key = {"namespace": "Not DNS", "alertname": "<script>alert(1)</script>"}
+    worse = replace(STORM, name="storm-c-2", alert_count=50, key=key)
     web.store.storms, web.store.ledger = [gathering, STORM, worse], LEDGER
     # When
     answer = web.client.get("/")
@@ -203,6 +204,8 @@ def test_the_page_shows_the_worst_storm_first_and_escapes_what_alerts_say(web: A
     assert "<script>alert" not in answer.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
     assert "2 active · stormfold" in answer.text
+    assert ("cluster=eu" in answer.text, "namespace=Not DNS" in answer.text) == (True, True)
+    assert "namespace=shop" not in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
