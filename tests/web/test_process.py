@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
@@ -44,3 +46,15 @@ def test_a_killed_serving_process_ends_the_whole(stack: Stack) -> None:
 def _children(pid: int) -> list[int]:
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as listed:
         return [int(child) for child in listed.read().split()]
+
+
+def test_the_web_process_never_loads_the_kubernetes_client_nor_the_workers_side() -> None:
+    # Given 43 MiB and 0.3 s that a web process must not spend
+    code = (
+        "import sys; from app.settings import load; from app.web import create_app; import app.server;"
+        "create_app(load({})); print([name for name in sys.modules if name.split('.')[0] in ('kubernetes', 'tasks')])"
+    )
+    # When
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Then
+    assert loaded.stdout == "[]\n"
