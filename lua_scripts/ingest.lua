@@ -4,7 +4,7 @@
 -- KEYS  see storm.lua
 -- ARGV  1 entry id  2 rules  3 storm id  4 slug  5 namespace  6 storm key as text
 --       7 alerts {{fingerprint, 1 firing or 0, startsAt, endsAt, resource id, severity}, ...}  8 {resource id = text}
---       9 {label = value} common to the entry's alerts  10 {detail, ...} beside the alerts, or {} where it is not at hand
+--       9 ids of the labels common to the entry's alerts, 6 bytes each  10 {detail, ...} beside the alerts, or {} where it is not at hand
 -- Returns { 'gone' }                the entry was taken in before: nothing to do
 --         { 'detail' }              nothing done: the storm gathers, call again with details
 --         { 'ok', new, duplicate, reopened, resolved, outdated, phase }
@@ -12,7 +12,7 @@ local received = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or nil)
 if not received then return { 'gone' } end
 local rules, sid = unpack_rules(ARGV[2]), ARGV[3]
 local alerts, texts = cmsgpack.unpack(ARGV[7]), cmsgpack.unpack(ARGV[8])
-local common, details = cmsgpack.unpack(ARGV[9]), cmsgpack.unpack(ARGV[10])
+local common, details = ARGV[9], cmsgpack.unpack(ARGV[10])
 local header = read_header()
 local known = header ~= nil
 if #details == 0 and #alerts > 0 and (not known or header.ph == 'G') then return { 'detail' } end
@@ -76,7 +76,7 @@ local unmatched = 0
 local function resource_of(rid)
   local resource = resources[rid]
   if not resource then
-    resource = { count = 0, first = received, shown = 0, stamp = header.gn % 65536, text = texts[rid] or '' }
+    resource = { count = 0, first = received, shown = 0, stamp = header.gn % GENERATIONS, text = texts[rid] or '' }
     resources[rid] = resource
   end
   return resource
@@ -228,17 +228,24 @@ if #tombstones > 0 then
   header.nx = earlier(header.nx, now + rules.tombstone)
 end
 
--- the sample, and the labels common to all
+-- the sample, and which of its labels are common to all
+local function shared(ours, theirs)
+  if ours == theirs then return ours end
+  local set, kept = {}, {}
+  for at = 1, #theirs, 6 do set[theirs:sub(at, at + 5)] = true end
+  for at = 1, #ours, 6 do
+    local id = ours:sub(at, at + 5)
+    if set[id] then kept[#kept + 1] = id end
+  end
+  return table.concat(kept)
+end
 if #news > 0 then
   local write_text = opens
   if opens then
     text = { ARGV[6], common, details[news_at[news[1]]] or '' }
   else
-    for label, value in pairs(text[2]) do
-      if common[label] ~= value then
-        text[2][label], write_text = nil, true
-      end
-    end
+    local kept = shared(text[2], common)
+    if kept ~= text[2] then text[2], write_text = kept, true end
   end
   if write_text then redis.call('SET', KEYS[7], cmsgpack.pack(text)) end
 end

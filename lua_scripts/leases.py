@@ -11,7 +11,7 @@ from lua_scripts.keys import StormKeys, storm_key_names
 from lua_scripts.loader import Client, Scripts, translated
 from lua_scripts.packing import Detail, ResourceState, StormText
 from lua_scripts.records import ResourceRecord, Rules, StormRecord
-from lua_scripts.storms import storm_record, text_fields
+from lua_scripts.storms import storm_namespace, storm_record, text_fields
 
 WrittenPhase = Literal["", "Active", "Resolved", "Superseded", "Stale"]
 _PHASES: Final[dict[str, WrittenPhase]] = {"": "", "A": "Active", "R": "Resolved", "T": "Stale", "S": "Superseded"}
@@ -61,7 +61,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class NotClaimed:
-    """There was nothing to lease: no such storm, somebody else's lease, nothing due yet, or the storm just closed."""
+    """Nothing was leased: no such storm, somebody else's lease, nothing due yet, the storm just closed, or the sink
+    must be looked through first (``Orphans``)."""
 
     reason: Literal["gone", "busy", "idle", "closed"]
 
@@ -142,7 +143,7 @@ class Leases:
             generation=int(header.get("gn", 0)),
             overflow=int(header.get("of", 0)),
             worst_severity=max(0, int(header.get("sx", 1)) - 1),
-            singles=tuple(_single_task(raw) for raw in last) if kind == "singles" else None,
+            singles=tuple(_single_task(raw, texts) for raw in last) if kind == "singles" else None,
         )
 
     def resources(self, storm_id: str) -> Iterator[tuple[bytes, ResourceState]]:
@@ -152,7 +153,7 @@ class Leases:
             for rid, raw in page.items():
                 if rid not in seen:
                     seen.add(rid)
-                    yield rid, packing.unpack_resource(raw)
+                    yield rid, packing.unpack_resource(raw, own)
 
     def singles(self, storm_id: str) -> Iterator[NamedSingle]:
         """All Singles of a storm that have a record."""
@@ -160,6 +161,8 @@ class Leases:
         states: dict[bytes, Literal["pending", "named", "written", "superseded"]] = {
             b"P": "pending", b"N": "named", b"W": "written", b"S": "superseded",
         }  # fmt: skip
+        with translated():
+            own = storm_namespace(self._client, StormKeys(storm_id))
         for page in self._pages(StormKeys(storm_id).singles):
             for raw_fingerprint, raw in page.items():
                 if raw_fingerprint in seen:
@@ -205,7 +208,7 @@ class Leases:
         return reply
 
 
-def _single_task(raw: Sequence[Any]) -> SingleTask:
+def _single_task(raw: Sequence[Any], texts: StormText) -> SingleTask:
     fingerprint, want, opened, wrote, flaps, uid, version, namespace, severity, resource, detail = raw
     return SingleTask(
         fingerprint=packing.unpack_fingerprint(fingerprint),
@@ -217,6 +220,6 @@ def _single_task(raw: Sequence[Any]) -> SingleTask:
         resource_version=version.decode(),
         namespace=namespace.decode(),
         severity=int(severity),
-        resource=packing.unpack_resource(resource).record if resource else None,
+        resource=packing.unpack_resource(resource, texts.key.get("namespace", "")).record if resource else None,
         detail=packing.unpack_detail(detail),
     )

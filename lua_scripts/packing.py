@@ -15,7 +15,11 @@ import msgpack
 from lua_scripts.records import ResourceRecord
 
 _HEX16: Final = re.compile(r"[0-9a-f]{16}")
-_RESOURCE: Final = struct.Struct(">3s6s3sH")
+GENERATIONS: Final = 32768
+"""Flush generations that a resource record tells apart."""
+_SHORT: Final = struct.Struct(">HBB6s")
+_LONG: Final = struct.Struct(">H3s3s6s")
+_LABEL_ID: Final = 6
 
 
 def pack(value: Any) -> bytes:
@@ -42,11 +46,17 @@ def unpack_fingerprint(raw: bytes) -> str:
     return raw.hex() if len(raw) == 8 else raw.lstrip(b"\0").decode()
 
 
-def pack_resource(kind: str, name: str, namespace: str, node: str) -> tuple[bytes, bytes]:
-    """(resource id, text): 8 bytes of a hash, and what is stored under it. The node does not make another resource."""
-    identity = "\0".join((kind, name, namespace))
-    rid = hashlib.blake2b(identity.encode(), digest_size=8).digest()
-    return rid, f"{identity}\0{node}".encode() if node else identity.encode()
+def pack_resource(kind: str, name: str, namespace: str, node: str, storm_namespace: str) -> tuple[bytes, bytes]:
+    """(resource id, text): 8 bytes of a hash, and what is stored under it. The node does not make another resource.
+
+    The text is kind and name; the node where there is one; then the namespace where it is not that of the storm key.
+    """
+    rid = hashlib.blake2b(f"{kind}\0{name}\0{namespace}".encode(), digest_size=8).digest()
+    if namespace != storm_namespace:
+        text = f"{kind}\0{name}\0{node}\0{namespace}"
+    else:
+        text = f"{kind}\0{name}\0{node}" if node else f"{kind}\0{name}"
+    return rid, text.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +68,18 @@ class ResourceState:
     stamp: int
 
 
-def unpack_resource(raw: bytes) -> ResourceState:
+def unpack_resource(raw: bytes, storm_namespace: str = "") -> ResourceState:
     """A resource record as storm.lua packs it."""
-    count, first, shown, stamp = _RESOURCE.unpack_from(raw)
-    parts = raw[_RESOURCE.size :].decode().split("\0")
-    kind, name, namespace = (*parts, "", "", "")[:3]
-    node = parts[3] if len(parts) > 3 else ""
-    record = ResourceRecord(kind, name, namespace, node, int.from_bytes(first, "big"), int.from_bytes(count, "big"))
-    return ResourceState(record, int.from_bytes(shown, "big"), stamp)
+    stamp, count, shown, first = _SHORT.unpack_from(raw)
+    size = _SHORT.size
+    if stamp >= GENERATIONS:
+        stamp, long_count, long_shown, first = _LONG.unpack_from(raw)
+        stamp, size = stamp - GENERATIONS, _LONG.size
+        count, shown = int.from_bytes(long_count, "big"), int.from_bytes(long_shown, "big")
+    parts = raw[size:].decode().split("\0")
+    kind, name, node = (*parts, "", "", "")[:3]
+    namespace = parts[3] if len(parts) > 3 else storm_namespace
+    return ResourceState(ResourceRecord(kind, name, namespace, node, int.from_bytes(first, "big"), count), shown, stamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +114,27 @@ class StormText:
     sample: Detail | None
 
 
+def _label_id(name: str, value: str) -> bytes:
+    return hashlib.blake2b(f"{name}\0{value}".encode(), digest_size=_LABEL_ID).digest()
+
+
+def pack_common(labels: Mapping[str, str]) -> bytes:
+    """The labels that alerts share, as ids: the labels themselves are in the sample."""
+    return b"".join(sorted(_label_id(name, value) for name, value in labels.items()))
+
+
+def unpack_key(raw: bytes) -> dict[str, str]:
+    """The storm key of a text record."""
+    return {name.decode(): value.decode() for name, value in unpack(unpack(raw)[0])}
+
+
 def unpack_text(raw: bytes) -> StormText:
-    """A text record; cmsgpack packs an empty table as an empty list."""
-    key, common, sample = unpack(raw)
-    return StormText(
-        key={k.decode(): v.decode() for k, v in unpack(key)},
-        common={k.decode(): v.decode() for k, v in common.items()} if isinstance(common, dict) else {},
-        sample=unpack_detail(sample),
-    )
+    """A text record."""
+    _, common, packed = unpack(raw)
+    sample = unpack_detail(packed)
+    ids = {common[at : at + _LABEL_ID] for at in range(0, len(common), _LABEL_ID)}
+    labels = sample.labels.items() if sample else ()
+    return StormText(unpack_key(raw), {name: value for name, value in labels if _label_id(name, value) in ids}, sample)
 
 
 def pack_key(key: tuple[tuple[str, str], ...]) -> bytes:

@@ -29,7 +29,7 @@ local function settle_storm()
   drop(KEYS[15], dropped)
   for _, rid in ipairs(rids) do
     local resource = unpack_resource(redis.call('HGET', KEYS[9], rid))
-    if resource and resource.count == 0 and resource.stamp ~= header.gn % 65536 then redis.call('HDEL', KEYS[9], rid) end
+    if resource and resource.count == 0 and resource.stamp ~= header.gn % GENERATIONS then redis.call('HDEL', KEYS[9], rid) end
   end
   if uid ~= '' then header.uid, header.rv, header.ns = uid, version, namespace end
   if wrote == '' then

@@ -51,20 +51,28 @@ local function write_header(header)
   if #set > 0 then redis.call('HSET', KEYS[6], unpack(set)) end
 end
 
--- A resource record is '>I3I6I3I2' and text: members firing, first seen, members firing as of flush generation `stamp`.
+-- A resource record is '>I2BBI6' and text: flush generation `stamp`, members firing, members firing as of that generation,
+-- first seen; where a count exceeds a byte it is '>I2I3I3I6', the stamp raised by GENERATIONS.
 -- The copy is made at the first change after a flush, so a resolved storm can still show what it last listed.
+local GENERATIONS = 32768
+
 local function unpack_resource(raw)
   if not raw then return nil end
-  local count, first, shown, stamp, at = struct.unpack('>I3I6I3I2', raw)
+  local stamp = struct.unpack('>I2', raw)
+  local long = stamp >= GENERATIONS
+  local _, count, shown, first, at = struct.unpack(long and '>I2I3I3I6' or '>I2BBI6', raw)
+  if long then stamp = stamp - GENERATIONS end
   return { count = count, first = first, shown = shown, stamp = stamp, text = raw:sub(at) }
 end
 
 local function pack_resource(resource)
-  return struct.pack('>I3I6I3I2', resource.count, resource.first, resource.shown, resource.stamp) .. resource.text
+  local count, shown, stamp, form = resource.count, resource.shown, resource.stamp, '>I2BBI6'
+  if count > 255 or shown > 255 then stamp, form = stamp + GENERATIONS, '>I2I3I3I6' end
+  return struct.pack(form, stamp, count, shown, resource.first) .. resource.text
 end
 
 local function count_resource(resource, by, generation)
-  local stamp = generation % 65536
+  local stamp = generation % GENERATIONS
   if resource.stamp ~= stamp then
     resource.shown, resource.stamp = resource.count, stamp
   end

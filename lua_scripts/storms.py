@@ -73,6 +73,12 @@ def storm_record(storm_id: str, header: Mapping[str, str], key: Mapping[str, str
     )  # fmt: skip
 
 
+def storm_namespace(client: Any, keys: StormKeys) -> str:
+    """The namespace in a storm's key, which its resources are stored without; '' where the key has none."""
+    raw = client.get(keys.text)
+    return packing.unpack_key(raw).get("namespace", "") if raw else ""
+
+
 class Storms:
     """Storms of all shards. Every method raises the ``StoreError`` tree."""
 
@@ -103,14 +109,15 @@ class Storms:
     def _arguments(entry: EntryToTake, rules: bytes) -> list[str | bytes | int]:
         alerts: list[tuple[bytes, int, int, int, bytes, int]] = []
         texts: dict[bytes, bytes] = {}
+        own = dict(entry.key).get("namespace", "")
         for alert in entry.alerts:
-            rid, text = packing.pack_resource(alert.kind, alert.name, alert.namespace, alert.node)
+            rid, text = packing.pack_resource(alert.kind, alert.name, alert.namespace, alert.node, own)
             texts[rid] = text
             fingerprint = packing.pack_fingerprint(alert.fingerprint)
             alerts.append((fingerprint, int(alert.firing), alert.starts_at_ms, alert.ends_at_ms, rid, alert.severity))
         return [
             entry.entry_id, rules, entry.storm_id, entry.slug, entry.namespace, packing.pack_key(entry.key),
-            packing.pack(alerts), packing.pack(texts), packing.pack(dict(entry.common)),
+            packing.pack(alerts), packing.pack(texts), packing.pack_common(entry.common),
             packing.pack([packing.pack_detail(detail) for detail in entry.details]),
         ]  # fmt: skip
 
@@ -155,7 +162,7 @@ class Storms:
         for at, storm_id in enumerate(storm_ids):
             header, text = text_fields(replies[2 * at]), replies[2 * at + 1]
             if header and text:
-                records.append(storm_record(storm_id, header, packing.unpack_text(text).key))
+                records.append(storm_record(storm_id, header, packing.unpack_key(text)))
         return records
 
     def find(self, name: str) -> StormRecord | None:
@@ -200,8 +207,9 @@ class Storms:
         rids = {raw[8:16] for raw in page.values()}
         wanted = sorted(rids)
         raws = self._client.hmget(keys.resources, wanted) if wanted else []
+        own = storm_namespace(self._client, keys)
         resources: dict[bytes, ResourceRecord] = {
-            rid: packing.unpack_resource(raw).record for rid, raw in zip(wanted, raws, strict=True) if raw
+            rid: packing.unpack_resource(raw, own).record for rid, raw in zip(wanted, raws, strict=True) if raw
         }
         return [
             MemberRecord(

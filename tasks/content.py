@@ -8,7 +8,7 @@ from typing import Final
 
 from app.alerts import SEVERITY_NAMES
 from lua_scripts.leases import Claim, NamedSingle, SingleTask
-from lua_scripts.packing import Detail, ResourceState, StormText, pack_fingerprint
+from lua_scripts.packing import GENERATIONS, Detail, ResourceState, StormText, pack_fingerprint
 from lua_scripts.records import ResourceRecord
 from tasks.manifests import cut_resources
 from tasks.storms import AffectedResource, RRPhase, Signal, SingleContent, StormContent, Target, Totals
@@ -30,7 +30,7 @@ def shown_resources(
     While members fire these are the resources with one; when all are resolved, those that the last flush listed: a
     record changed since then still knows its count as of that flush.
     """
-    stamp = generation % 65536
+    stamp = generation % GENERATIONS
     shown, obsolete = [], []
     for rid, state in states:
         current = state.stamp == stamp
@@ -152,6 +152,7 @@ def single_content(claim: Claim, task: SingleTask, phase: RRPhase) -> SingleCont
         flaps=task.flaps,
         fence=claim.storm.fence,
         observed_at_ms=claim.now_ms,
+        opened_ms=task.opened_ms,
     )
 
 
@@ -172,6 +173,7 @@ def superseded_content(claim: Claim, single: NamedSingle) -> SingleContent:
         fence=claim.storm.fence,
         observed_at_ms=claim.now_ms,
         superseded_by=claim.storm.name,
+        opened_ms=single.opened_ms,
     )
 
 

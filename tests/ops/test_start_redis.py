@@ -79,7 +79,7 @@ def test_it_starts_redis_with_the_settings_of_the_design(start: Start, server: s
         "appendfsync": "always",
         "save": "",
         "hash-max-ziplist-entries": "128",
-        "hash-max-ziplist-value": "64",
+        "hash-max-ziplist-value": "128",
         "zset-max-ziplist-entries": "128",
         "zset-max-ziplist-value": "64",
         "bind": "127.0.0.1",
