@@ -120,11 +120,11 @@ class Lab:
 
     def entry(self, *alerts: StormAlert, storm: str = STORM, details: bool = True) -> EntryToTake:
         """An entry of a delivery of its own, not accepted yet."""
-        key = (("alertname", "Down"), ("namespace", "shop"))
+        key_labels = {"alertname": "Down", "namespace": "shop"}
         entry = EntryToTake(
-            f"delivery-{next(self.numbers)}-{len(alerts)}", storm, "down", "shop", key, alerts,
-            {"alertname": "Down", "namespace": "shop"},
-            [Detail({"alertname": "Down", "pod": alert.name}, {}, "") for alert in alerts] if details else [],
+            f"delivery-{next(self.numbers)}-{len(alerts)}", storm, "down", "shop", tuple(key_labels.items()), alerts,
+            key_labels,
+            [Detail(key_labels | {"pod": alert.name}, {}, "") for alert in alerts] if details else [],
         )  # fmt: skip
         self.entries[entry.entry_id] = entry
         return entry
