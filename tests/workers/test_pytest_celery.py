@@ -56,7 +56,7 @@ def test_nodes_are_ready_and_answer(celery_setup: CeleryTestSetup) -> None:
     # When they are asked
     assert celery_setup.ready(control=True)
     # Then each of the workers answers, under its own name
-    answers = [name for answer in celery_setup.app.control.ping(timeout=5) for name in answer]
+    answers = [name for answer in celery_setup.app.control.ping(timeout=10, limit=2) for name in answer]
     assert len(answers) == len(set(answers)) == 2
 
 
