@@ -129,7 +129,7 @@ def test_redis_is_as_empty_as_before_when_everything_is_closed(stack: Stack) -> 
 
 
 def bookkeeping(key: str) -> bool:
-    """Whether a key is one that stays: a shard's counters, the turns of periodic jobs, what the broker has of its own."""
+    """Whether a key is one that stays: a shard's counters, turns of periodic jobs, what the broker has of its own."""
     return (
         key.startswith(("_kombu.", "unacked_mutex"))
         or key == JOBS
