@@ -7,7 +7,7 @@
 -- Returns 'lost' (the lease is somebody else's; nothing done), 'settled', 'dirty' (due again) or 'closed'
 local sid, rules, outcome = ARGV[1], unpack_rules(ARGV[3]), cmsgpack.unpack(ARGV[4])
 local header = read_header()
-if not header or header.lk ~= ARGV[2] then return 'lost' end
+if not header or header.lk == '' or header.lk ~= ARGV[2] then return 'lost' end
 redis.call('HDEL', KEYS[6], 'lk', 'lu')
 header.lk, header.lu, header.was.lk, header.was.lu = '', 0, '', 0
 local dirty = header.dy == 1

@@ -130,13 +130,13 @@ local function leased(header)
 end
 
 -- A change that the RR must show. The first flush stays where the threshold put it; later ones move, but not past
--- the first unflushed change + max_wait. A leased storm is only marked: settle sees to the rest.
+-- the first unflushed change + max_wait. A leased storm is only marked: settle sees to the rest. The mark is made past
+-- the end of a lease too: until somebody else claims, its holder may still settle, and knows nothing of this change.
 local function mark_changed(header, rules)
   if header.fu == 0 then header.fu = now end
   header.fn = header.fn + 1
-  if leased(header) then
-    header.dy = 1
-  elseif header.wp ~= '' or header.fd == 0 then
+  if header.lk ~= '' then header.dy = 1 end
+  if not leased(header) and (header.wp ~= '' or header.fd == 0) then
     header.fd = math.min(now + rules.debounce, header.fu + rules.max_wait)
   end
 end
