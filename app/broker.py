@@ -27,6 +27,7 @@ class Tasks:
     INGEST: Final = "stormfold.ingest"
     AGGREGATE: Final = "stormfold.aggregate"
     TRIM: Final = "stormfold.trim"
+    RECONCILE: Final = "stormfold.reconcile"
 
 
 # A publisher must fail fast: the message is only a wake-up, and the webhook's answer waits for nobody.
@@ -80,6 +81,7 @@ def make_celery(settings: Settings, *, publisher: bool) -> Celery:
             Tasks.INGEST: {"queue": Queues.INGEST},
             Tasks.AGGREGATE: {"queue": Queues.AGGREGATE},
             Tasks.TRIM: {"queue": Queues.MAINTENANCE},
+            Tasks.RECONCILE: {"queue": Queues.MAINTENANCE},
         },
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
@@ -103,6 +105,11 @@ def publish_aggregate(app: Celery, storm_id: str, name: str) -> None:
 def publish_trim(app: Celery) -> None:
     """Asks for dead letters beyond their bounds to be shed."""
     app.send_task(Tasks.TRIM, queue=Queues.MAINTENANCE)
+
+
+def publish_reconcile(app: Celery) -> None:
+    """Asks for the open RRs in the sink to be held against the state."""
+    app.send_task(Tasks.RECONCILE, queue=Queues.MAINTENANCE)
 
 
 def queue_depth(app: Celery, queue: str) -> int:

@@ -1,7 +1,9 @@
 -- claim: lease a storm that is due and tell its holder what to write; or close it, or find that nothing is due yet.
--- KEYS  see storm.lua
+-- KEYS  see storm.lua, and 18 orphans
 -- ARGV  1 storm id  2 token  3 lease in ms  4 rules  5 most Singles  6 raise the fence above this (0: leave it)
+--       7 1: not before the sink was looked through for what an emptied Redis forgot
 -- Returns { 'gone' }          no such storm
+--         { 'unreconciled' }  look through the sink first
 --         { 'busy' }          somebody else holds the lease
 --         { 'idle', at }      nothing is due before `at`
 --         { 'closed' }        the storm's time was over; all of it is forgotten
@@ -17,6 +19,39 @@ if not header then
 end
 if leased(header) and header.lk ~= token then return { 'busy' } end
 local again = header.lk == token
+if ARGV[7] == '1' and header.uid == '' and redis.call('HEXISTS', KEYS[1], 'rl') == 0 then
+  redis.call('ZADD', KEYS[4], now + 1000, sid)
+  return { 'unreconciled' }
+end
+
+-- Open RRs of this key from before Redis was emptied: they are taken over, so that no alert stands in two.
+local function adopt()
+  local raw = redis.call('HGET', KEYS[18], sid)
+  if not raw then return {} end
+  redis.call('HDEL', KEYS[18], sid)
+  local orphans = cmsgpack.unpack(raw)
+  local storm = orphans.storm
+  if storm and header.uid == '' then
+    header.n, header.ns, header.uid, header.rv = storm[1], storm[2], storm[3], storm[4]
+    header.fn, header.wp, header.fd = math.max(header.fn, storm[5]), 'A', now
+    if header.ph == 'G' then
+      header.ph, header.ty = 'A', storm[6]
+      redis.call('UNLINK', KEYS[11], KEYS[16], KEYS[17])
+    end
+  end
+  if header.ph == 'G' then return orphans.singles end
+  for fingerprint, single in pairs(orphans.singles) do
+    if redis.call('HEXISTS', KEYS[15], fingerprint) == 0 then
+      redis.call('HSET', KEYS[15], fingerprint, pack_single({
+        state = 'W', opened = single[1], last = now, flaps = 0, wrote = 'A', uid = single[3], version = single[4],
+        namespace = single[2],
+      }))
+      header.fd = earlier(header.fd, now)
+    end
+  end
+  return {}
+end
+local orphan_singles = adopt()
 
 -- Tombstones that expired turn into mere counts, a bounded number a call.
 for _ = 1, 500 do
@@ -96,6 +131,19 @@ for _, fingerprint in ipairs(due) do
   if not single or not member then
     redis.call('ZREM', KEYS[16], fingerprint)
     redis.call('HDEL', KEYS[15], fingerprint)
+  elseif orphan_singles[fingerprint] and single.state == 'P' then
+    local orphan = orphan_singles[fingerprint]
+    orphan_singles[fingerprint] = nil
+    single.state, single.opened, single.wrote = 'W', orphan[1], 'A'
+    single.namespace, single.uid, single.version = orphan[2], orphan[3], orphan[4]
+    header.fn = math.max(header.fn, orphan[6])
+    redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
+    redis.call('HDEL', KEYS[17], fingerprint)
+    if member.state == 'F' then
+      redis.call('ZADD', KEYS[16], single.last + rules.stale_after, fingerprint)
+    else
+      want = 'R'
+    end
   elseif member.state == 'F' then
     want = 'A'
     if single.wrote == 'A' then
@@ -124,6 +172,10 @@ for _, fingerprint in ipairs(due) do
       single.namespace, member.severity, resource, redis.call('HGET', KEYS[17], fingerprint) or '',
     }
   end
+end
+if next(orphan_singles) then
+  -- Their alerts have not come again yet.
+  redis.call('HSET', KEYS[18], sid, cmsgpack.pack({ storm = false, singles = orphan_singles }))
 end
 if #tasks > 0 then
   lease()

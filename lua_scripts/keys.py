@@ -11,7 +11,10 @@ SHARDS: Final = 16
 PREFIX: Final = "sf"
 
 JOBS: Final = f"{PREFIX}:{{0}}:jobs"
-"""Hash: periodic job -> the ms of its last turn. The one key that no shard has for itself."""
+"""Hash: periodic job -> the ms of its last turn. No shard has it for itself."""
+
+POLLS: Final = f"{PREFIX}:{{0}}:polls"
+"""Hash: questions for a poll of Alertmanager, the polls' number, what they did, and when each peer last answered."""
 
 
 def shard_of(storm_id: str) -> int:
@@ -66,8 +69,13 @@ class ShardKeys:
         """Sorted set: dead letter id by the ms at which it was buried."""
         return f"{_tag(self.shard)}:deado"
 
+    @property
+    def orphans(self) -> str:
+        """Hash: storm id -> packed open RRs that an emptied Redis forgot, until they are adopted or given up."""
+        return f"{_tag(self.shard)}:orph"
+
     def all(self) -> tuple[str, ...]:
-        return (self.meta, self.inbox, self.order, self.due, self.published, self.dead, self.dead_order)
+        return (self.meta, self.inbox, self.order, self.due, self.published, self.dead, self.dead_order, self.orphans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,11 @@ class StormKeys:
     def details(self) -> str:
         """Hash: fingerprint -> packed labels and annotations, until its Single is written."""
         return self._key("d")
+
+    @property
+    def absent(self) -> str:
+        """String: members that polls of Alertmanager have missed, and how often; no script's, and expires by itself."""
+        return self._key("a")
 
     def all(self) -> tuple[str, ...]:
         return (

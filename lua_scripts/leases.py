@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from lua_scripts import packing
-from lua_scripts.keys import StormKeys, storm_key_names
+from lua_scripts.keys import ShardKeys, StormKeys, shard_of, storm_key_names
 from lua_scripts.loader import Client, Scripts, translated
 from lua_scripts.packing import Detail, ResourceState, StormText
 from lua_scripts.records import ResourceRecord, Rules, StormRecord
@@ -64,7 +64,7 @@ class NotClaimed:
     """Nothing was leased: no such storm, somebody else's lease, nothing due yet, the storm just closed, or the sink
     must be looked through first (``Orphans``)."""
 
-    reason: Literal["gone", "busy", "idle", "closed"]
+    reason: Literal["gone", "busy", "idle", "closed", "unreconciled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,23 @@ class Leases:
         self._scripts = Scripts(client)
 
     def claim(
-        self, storm_id: str, token: str, lease_ms: int, rules: Rules, *, max_singles: int = 32, above_fence: int = 0
+        self,
+        storm_id: str,
+        token: str,
+        lease_ms: int,
+        rules: Rules,
+        *,
+        max_singles: int = 32,
+        above_fence: int = 0,
+        reconciled: bool = False,
     ) -> Claim | NotClaimed:
-        """Leases a storm; the same token renews. ``above_fence`` lifts the fence past one met outside."""
-        args = (storm_id, token, lease_ms, packing.pack(rules.as_list()), max_singles, above_fence)
-        reply = self._scripts.run("claim", storm_key_names(storm_id), args)
+        """Leases a storm; the same token renews. ``above_fence`` lifts the fence past one met outside.
+
+        ``reconciled``: not before the sink was looked through since Redis was last empty.
+        """
+        args = (storm_id, token, lease_ms, packing.pack(rules.as_list()), max_singles, above_fence, int(reconciled))
+        keys = (*storm_key_names(storm_id), ShardKeys(shard_of(storm_id)).orphans)
+        reply = self._scripts.run("claim", keys, args)
         kind = reply[0].decode()
         if kind not in ("storm", "singles"):
             return NotClaimed(kind)
@@ -149,6 +161,8 @@ class Leases:
     def resources(self, storm_id: str) -> Iterator[tuple[bytes, ResourceState]]:
         """All resources of a storm, read in bounded pages; each comes once, as it was when its page was read."""
         seen: set[bytes] = set()
+        with translated():
+            own = storm_namespace(self._client, StormKeys(storm_id))
         for page in self._pages(StormKeys(storm_id).resources):
             for rid, raw in page.items():
                 if rid not in seen:
@@ -161,8 +175,6 @@ class Leases:
         states: dict[bytes, Literal["pending", "named", "written", "superseded"]] = {
             b"P": "pending", b"N": "named", b"W": "written", b"S": "superseded",
         }  # fmt: skip
-        with translated():
-            own = storm_namespace(self._client, StormKeys(storm_id))
         for page in self._pages(StormKeys(storm_id).singles):
             for raw_fingerprint, raw in page.items():
                 if raw_fingerprint in seen:

@@ -29,6 +29,9 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "settle": ("dedup", "storm", "settle"),
     "sweep": ("sweep",),
     "turn": ("turn",),
+    "silence": ("storm", "silence"),
+    "match": ("dedup", "storm", "match"),
+    "missing": ("dedup", "storm", "missing"),
 }
 """Callable script -> the files whose text makes it, in order; ``dedup`` and ``storm`` only define functions."""
 

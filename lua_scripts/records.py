@@ -121,6 +121,8 @@ class StormRecord:
     flaps: int
     fence: int
     ledger: Ledger = field(default_factory=Ledger)
+    silenced: int | None = None
+    """Members firing that Alertmanager silences; None where none ever was."""
 
 
 @dataclass(frozen=True, slots=True)

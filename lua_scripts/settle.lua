@@ -41,7 +41,7 @@ local function settle_storm()
     forget(sid)
     return nil
   end
-  header.wp, header.dg, header.fa = wrote, digest, 0
+  header.wp, header.dg, header.fa, header.lw = wrote, digest, 0, now
   if more == 1 then
     header.fd, header.fu = now + retry, earlier(header.fu, now)
   elseif dirty then

@@ -70,6 +70,7 @@ def storm_record(storm_id: str, header: Mapping[str, str], key: Mapping[str, str
             received=number("rc"), new=number("nw"), duplicate=number("du"), reopened=number("ro"),
             resolved=number("rs"), outdated=number("od"),
         ),
+        silenced=min(number("si") - 1, number("f")) if number("si") else None,
     )  # fmt: skip
 
 

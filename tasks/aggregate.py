@@ -73,7 +73,7 @@ class Aggregation:
         token = uuid.uuid4().hex
         # Counted from before the claim: the lease in Redis began later, so this ends earlier.
         deadline = Deadline(self._lease_ms / 1000)
-        claim = self._leases.claim(storm_id, token, self._lease_ms, self._rules)
+        claim = self._leases.claim(storm_id, token, self._lease_ms, self._rules, reconciled=True)
         if isinstance(claim, NotClaimed):
             return 0, claim.reason
         turn = _Turn(self._leases, self._sink, self._rules, self._lease_ms, deadline, claim)

@@ -21,6 +21,7 @@ TYPE_LABEL: Final = f"{GROUP}/type"
 ORIGIN_NAMESPACE_LABEL: Final = f"{GROUP}/origin-namespace"
 FENCE_ANNOTATION: Final = f"{GROUP}/fence"
 FINGERPRINT_ANNOTATION: Final = f"{GROUP}/fingerprint"
+OPENED_ANNOTATION: Final = f"{GROUP}/opened"
 
 RESOURCES_BUDGET: Final = 768 * 1024
 """Bytes that ``affectedResources`` may take: etcd refuses objects of about 1.5 MB, whatever MAX_RESOURCES says."""
@@ -76,9 +77,32 @@ def single_manifest(content: SingleContent) -> Manifest:
     conditions = _conditions(content.phase, content.observed_at_ms, "the alert is firing", content.superseded_by)
     manifest = _manifest(content, spec, conditions)
     manifest["metadata"]["annotations"][FINGERPRINT_ANNOTATION] = clean(content.fingerprint, MAX_LABEL_TEXT)
+    if content.opened_ms:
+        manifest["metadata"]["annotations"][OPENED_ANNOTATION] = str(content.opened_ms)
     if content.superseded_by:
         manifest["status"]["supersededBy"] = content.superseded_by
     return manifest
+
+
+def closed_manifest(existing: Manifest, phase: RRPhase, at_ms: int, message: str, superseded_by: str = "") -> Manifest:
+    """An object as it stands in the sink, with a status that closes it: nothing in the state stands for it any more."""
+    status = existing.get("status") or {}
+    reason = "StateLost" if phase == "Stale" else _REASONS[phase]
+    conditions = [
+        condition | {"reason": reason, "message": message} for condition in _conditions(phase, at_ms, "", superseded_by)
+    ]
+    annotated = (existing["metadata"].get("annotations") or {}).get(FENCE_ANNOTATION, "0")
+    closed = {
+        "phase": phase,
+        "conditions": conditions,
+        "ledger": status.get("ledger") or {},
+        "flaps": status.get("flaps") or 0,
+        "fence": max(int(annotated), int(status.get("fence") or 0)),
+        "observedAt": rfc3339(at_ms),
+    }
+    if superseded_by:
+        closed["supersededBy"] = superseded_by
+    return existing | {"status": closed}
 
 
 def cut_resources(

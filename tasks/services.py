@@ -17,6 +17,7 @@ from lua_scripts.inbox import Inbox
 from lua_scripts.jobs import Jobs
 from lua_scripts.leases import Leases
 from lua_scripts.loader import Client
+from lua_scripts.orphans import Orphans
 from lua_scripts.records import Rules
 from lua_scripts.storms import Storms
 from tasks.sinks import open_sink
@@ -73,6 +74,10 @@ class Services:
     @cached_property
     def jobs(self) -> Jobs:
         return Jobs(self.client)
+
+    @cached_property
+    def orphans(self) -> Orphans:
+        return Orphans(self.client)
 
     @cached_property
     def publisher(self) -> Celery:

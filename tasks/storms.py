@@ -91,3 +91,5 @@ class SingleContent:
     fence: int
     observed_at_ms: int
     superseded_by: str = ""
+    opened_ms: int = 0
+    """When the firing that opened it was received: part of its name, and of how it is known again."""

@@ -12,7 +12,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app.broker import Queues, publish_aggregate, publish_ingest, publish_trim, queue_depth
+from app.broker import Queues, publish_aggregate, publish_ingest, publish_reconcile, publish_trim, queue_depth
 from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS
 from tasks.services import Services
@@ -28,7 +28,10 @@ SHARE_S: Final = 1.0
 LATE_MS: Final = 5000
 """An inbox whose oldest entry is this old is drained here, whatever became of its wake-up."""
 JOBS_S: Final = 1.0
-JOBS: Final[tuple[tuple[str, int, Callable[[Celery], None]], ...]] = (("trim", 600_000, publish_trim),)
+JOBS: Final[tuple[tuple[str, int, Callable[[Celery], None]], ...]] = (
+    ("trim", 600_000, publish_trim),
+    ("reconcile", 300_000, publish_reconcile),
+)
 """Periodic jobs: name, period in ms, and how to ask a worker for it. A turn that gets lost comes again next period."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import structlog
+
 from lua_scripts.keys import SHARDS
 from tasks.aggregate import Aggregated, Aggregation
 from tasks.ingest import TIME_BUDGET_S, Drain, Drained
+from tasks.reconcile import Reconciled, Reconciler
 from tasks.services import Services
+from tasks.sinks.errors import SinkError
+
+RECONCILE_RETRY_MS: Final = 2000
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 def ingest(services: Services, shard: int, budget_s: float = TIME_BUDGET_S) -> Drained:
@@ -19,7 +29,20 @@ def aggregate(services: Services, storm_id: str) -> Aggregated:
     aggregation = Aggregation(
         services.leases, services.sink, services.rules, lease_ms=settings.lease, max_resources=settings.max_resources
     )
-    return aggregation.run(storm_id)
+    done = aggregation.run(storm_id)
+    if done.ended == "unreconciled" and services.jobs.my_turn("reconcile-first", RECONCILE_RETRY_MS):
+        try:
+            reconcile(services)
+        except SinkError as error:
+            log.warning("nothing is written before the sink was looked through", reason=str(error))
+            return done
+        done = aggregation.run(storm_id)
+    return done
+
+
+def reconcile(services: Services) -> Reconciled:
+    """Holds the open RRs in the sink against the state. Raises ``StoreError`` and ``SinkError``."""
+    return Reconciler(services.orphans, services.sink, grace_ms=services.settings.stale_after).run()
 
 
 def trim(services: Services) -> int:

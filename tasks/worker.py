@@ -20,7 +20,7 @@ from lua_scripts.errors import StoreError, StoreUnsafe
 from lua_scripts.loader import load_all
 from tasks.services import PerProcess, Services
 from tasks.sweep import Sweeper
-from tasks.work import aggregate, ingest, trim
+from tasks.work import aggregate, ingest, reconcile, trim
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -43,6 +43,10 @@ def register(app: Celery, services: Callable[[], Services]) -> None:
     @task(name=Tasks.AGGREGATE)
     def aggregate_task(storm_id: str, storm: str = "") -> dict[str, Any]:
         return {"storm": storm, **asdict(aggregate(services(), storm_id))}
+
+    @task(name=Tasks.RECONCILE)
+    def reconcile_task() -> dict[str, Any]:
+        return asdict(reconcile(services()))
 
     @task(name=Tasks.TRIM)
     def trim_task() -> int:

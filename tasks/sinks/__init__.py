@@ -30,6 +30,8 @@ class SinkSettings(Protocol):
     @property
     def fallback_namespace(self) -> str: ...
     @property
+    def namespace(self) -> str: ...
+    @property
     def kube_timeout(self) -> int: ...
 
 
@@ -44,5 +46,6 @@ def open_sink(settings: SinkSettings) -> Sink:
         # Imported here: the client costs 0.3 s and 43 MiB, which a run with a directory need not pay.
         from tasks.sinks.kubernetes import KubernetesSink, connect
 
-        return KubernetesSink(connect(), settings.fallback_namespace, settings.kube_timeout / 1000)
+        timeout_s = settings.kube_timeout / 1000
+        return KubernetesSink(connect(), settings.fallback_namespace, timeout_s, settings.namespace)
     raise SinkRefused(f"no such sink: {settings.sink!r} (directory:PATH or kubernetes)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,9 @@ class Sink(Protocol):
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         """Write the status alone; the manifest's spec may be partial and is not looked at."""
+
+    def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
+        """All RemediationRequests of ours, open or not, read in pages; one written meanwhile may be missed."""
 
     def close(self) -> None:
         """Give back connections; the sink is not used afterwards."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from tasks.manifests import FENCE_ANNOTATION, GROUP, Manifest
 from tasks.sinks.base import Deadline, ObjectRef
-from tasks.sinks.errors import ObjectGone, SinkUnavailable
+from tasks.sinks.errors import ObjectGone, SinkRefused, SinkUnavailable
 from tasks.sinks.files import locked, read_manifest, sink_errors, write_manifest
-from tasks.sinks.objects import check_name, merge_status, needs_update, number_of, refuse_if_newer
+from tasks.sinks.objects import check_name, is_ours, merge_status, needs_update, number_of, refuse_if_newer
 
 # What a server would keep in metadata stands in annotations, so that `kubectl apply -f` takes the files as they are:
 # it refuses a uid or a resourceVersion that is not the cluster's own.
 UID_ANNOTATION: Final = f"{GROUP}/file-uid"
 VERSION_ANNOTATION: Final = f"{GROUP}/file-version"
 GENERATION_ANNOTATION: Final = f"{GROUP}/file-generation"
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class DirectorySink:
@@ -43,6 +49,18 @@ class DirectorySink:
             existing = _the_very(read_manifest(path), known, path)
             refuse_if_newer(existing, manifest)
             return _replace(path, existing, _fenced(existing, manifest), manifest["status"], deadline)
+
+    def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
+        for path in sorted(self._root.glob("*/*.yaml")):
+            try:
+                with sink_errors(path):
+                    manifest = read_manifest(path)
+            except SinkRefused as error:
+                # One file that somebody spoilt must not hide the others.
+                log.error("a manifest cannot be read", reason=str(error))
+                continue
+            if manifest is not None and is_ours(manifest):
+                yield _ref(manifest), manifest
 
     def close(self) -> None:
         """Nothing is held between two calls."""
@@ -93,11 +111,15 @@ def _replace(path: Path, existing: Manifest | None, fresh: Manifest, status: Man
         if deadline.remaining() <= 0:
             raise SinkUnavailable(f"{path}: no time is left of the lease")
         write_manifest(path, fresh)
+    return _ref(fresh)
+
+
+def _ref(manifest: Manifest) -> ObjectRef:
     return ObjectRef(
-        namespace=fresh["metadata"]["namespace"],
-        name=fresh["metadata"]["name"],
-        uid=_annotation(fresh, UID_ANNOTATION),
-        resource_version=_annotation(fresh, VERSION_ANNOTATION),
+        namespace=manifest["metadata"]["namespace"],
+        name=manifest["metadata"]["name"],
+        uid=_annotation(manifest, UID_ANNOTATION),
+        resource_version=_annotation(manifest, VERSION_ANNOTATION),
     )
 
 

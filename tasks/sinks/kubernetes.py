@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Final
 
 from kubernetes import client
 
-from tasks.manifests import GROUP, ORIGIN_NAMESPACE_LABEL, Manifest
+from tasks.manifests import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    ORIGIN_NAMESPACE_LABEL,
+    Manifest,
+)
 from tasks.sinks.api import FIELD_MANAGER, Api, Reply, connect, failure
 from tasks.sinks.base import Deadline, ObjectRef
 from tasks.sinks.errors import ObjectGone, SinkUnavailable
@@ -17,6 +26,7 @@ __all__ = ["KubernetesSink", "connect"]
 
 PLURAL: Final = "remediationrequests"
 _APPLY: Final = "application/apply-patch+yaml"
+_PAGE: Final = 250
 _ATTEMPTS: Final = 4
 """A first try and three more: each conflict means that somebody else did get through."""
 
@@ -24,8 +34,12 @@ _ATTEMPTS: Final = 4
 class KubernetesSink:
     """Writes with uid **and** resourceVersion: the latter alone would create an object that is gone."""
 
-    def __init__(self, api_client: client.ApiClient, fallback_namespace: str, timeout_s: float) -> None:
+    def __init__(
+        self, api_client: client.ApiClient, fallback_namespace: str, timeout_s: float, only_namespace: str = ""
+    ) -> None:
         check_name(fallback_namespace, "fallback namespace")
+        # With one namespace for all, the rights may end there: it is not asked for more.
+        self._scope = f"namespaces/{only_namespace}/" if only_namespace else ""
         self._api = Api(api_client, timeout_s)
         self._fallback = fallback_namespace
 
@@ -43,6 +57,25 @@ class KubernetesSink:
         existing = self._the_very(known.namespace, known.name, known.uid, deadline)
         refuse_if_newer(existing, manifest)
         return self._apply_status(manifest, existing, deadline)
+
+    def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
+        path = f"/apis/{GROUP}/v1alpha1/{self._scope}{PLURAL}"
+        query = {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY}", "limit": str(_PAGE)}
+        token = ""
+        while True:
+            reply = self._api.send("GET", path, deadline, query=query | ({"continue": token} if token else {}))
+            if reply.status == 410 and token:
+                token = ""  # the page's snapshot is gone: what came before comes again, which does no harm
+                continue
+            if reply.status != 200:
+                raise failure(reply, f"list {path}")
+            for item in reply.body.get("items") or []:
+                # A list leaves these out of its items.
+                manifest = {"apiVersion": API_VERSION, "kind": KIND} | item
+                yield _ref(manifest), manifest
+            token = str((reply.body.get("metadata") or {}).get("continue", ""))
+            if not token:
+                return
 
     def close(self) -> None:
         self._api.close()
@@ -84,8 +117,7 @@ class KubernetesSink:
         status = keep_transition_times(manifest["status"], written.get("status") or {})
         body = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": name, "status": status}
         answer = self._apply(body, manifest, metadata["uid"], metadata["resourceVersion"], "/status", deadline)
-        metadata = answer["metadata"]
-        return ObjectRef(metadata["namespace"], metadata["name"], metadata["uid"], metadata["resourceVersion"])
+        return _ref(answer)
 
     def _apply(
         self, body: Manifest, manifest: Manifest, uid: str, version: str, subresource: str, deadline: Deadline
@@ -125,6 +157,11 @@ class KubernetesSink:
         if _object_absent(reply):
             return None
         raise failure(reply, f"read {path}")
+
+
+def _ref(manifest: Manifest) -> ObjectRef:
+    metadata = manifest["metadata"]
+    return ObjectRef(metadata["namespace"], metadata["name"], metadata["uid"], metadata["resourceVersion"])
 
 
 def _path(manifest: Manifest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from tasks.manifests import FENCE_ANNOTATION, STORM_ID_LABEL, TYPE_LABEL, Manifest
+from tasks.manifests import FENCE_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, STORM_ID_LABEL, TYPE_LABEL, Manifest
 from tasks.sinks.errors import NewerFence, SinkRefused
 
 OWN_STATUS: Final = frozenset({"phase", "conditions", "ledger", "flaps", "fence", "observedAt", "supersededBy"})
@@ -33,6 +33,11 @@ def fence_of(manifest: Manifest) -> int:
     annotated = (manifest["metadata"].get("annotations") or {}).get(FENCE_ANNOTATION)
     observed = (manifest.get("status") or {}).get("fence")
     return max(number_of(annotated), number_of(observed))
+
+
+def is_ours(manifest: Manifest) -> bool:
+    """Whether stormfold made the object."""
+    return _label(manifest, MANAGED_BY_LABEL) == MANAGED_BY
 
 
 def refuse_if_newer(existing: Manifest, manifest: Manifest) -> None:

@@ -1,0 +1,59 @@
+-- match: hold one open RR, as found in the sink, against the state; what nobody knows waits as an orphan to be adopted.
+-- KEYS  see storm.lua, and 18 orphans
+-- ARGV  1 storm id  2 'storm' or 'single'  3 name  4 namespace  5 uid  6 resourceVersion  7 fence  8 storm type (p r)
+--       9 fingerprint  10 received of its first firing  11 ms after which an orphan counts as lost
+-- Returns { 'known' }          the state has this very object
+--         { 'double', other }  the state has another object for the same: a storm's name, or when the Single was opened
+--         { 'taken' }          a Single whose storm is a storm by now: the storm's next flush supersedes it
+--         { 'orphan' }         kept until its alerts come again
+--         { 'lost' }           they did not come again in time; it is forgotten here, and to be closed
+local sid, kind, name, namespace, uid, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local fingerprint, opened = ARGV[9], tonumber(ARGV[10])
+local header = read_header()
+local raw = redis.call('HGET', KEYS[18], sid)
+local orphans = raw and cmsgpack.unpack(raw) or { storm = false, singles = {} }
+
+local function keep()
+  redis.call('HSET', KEYS[18], sid, cmsgpack.pack(orphans))
+end
+
+local function wait(since)
+  if not header and now - since >= tonumber(ARGV[11]) then
+    if kind == 'storm' then orphans.storm = false else orphans.singles[fingerprint] = nil end
+    if orphans.storm or next(orphans.singles) then keep() else redis.call('HDEL', KEYS[18], sid) end
+    return { 'lost' }
+  end
+  keep()
+  if header and not leased(header) then redis.call('ZADD', KEYS[4], now, sid) end
+  return { 'orphan' }
+end
+
+if kind == 'storm' then
+  if header and header.n == name then return { 'known' } end
+  if header and header.uid ~= '' then return { 'double', header.n } end
+  local since = orphans.storm and orphans.storm[7] or now
+  orphans.storm = { name, namespace, uid, version, tonumber(ARGV[7]), ARGV[8], since }
+  return wait(since)
+end
+
+local single = unpack_single(redis.call('HGET', KEYS[15], fingerprint))
+-- One that is not named yet takes this object over when its storm is claimed.
+if single and single.state ~= 'P' then
+  if single.opened == opened then return { 'known' } end
+  return { 'double', string.format('%.0f', single.opened) }
+end
+if header and header.ph ~= 'G' then
+  single = {
+    state = 'W', opened = opened, last = now, flaps = 0, wrote = 'A', uid = uid, version = version, namespace = namespace,
+  }
+  redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
+  header.fn = math.max(header.fn, tonumber(ARGV[7])) + 1
+  if leased(header) then header.dy = 1 else header.fd = now end
+  write_header(header)
+  enqueue(header, sid)
+  return { 'taken' }
+end
+local known = orphans.singles[fingerprint]
+local since = known and known[5] or now
+orphans.singles[fingerprint] = { opened, namespace, uid, version, since, tonumber(ARGV[7]) }
+return wait(since)

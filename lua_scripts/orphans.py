@@ -1,0 +1,96 @@
+"""Open RRs in the sink held against the state: known, doubled, or orphans of a Redis that was emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lua_scripts import packing
+from lua_scripts.errors import StoreError
+from lua_scripts.keys import SHARDS, ShardKeys, StormKeys, shard_of, storm_key_names
+from lua_scripts.loader import Client, Scripts, translated
+
+
+@dataclass(frozen=True, slots=True)
+class OpenObject:
+    """An open RR as the sink has it. ``fingerprint`` and ``opened_ms`` are a Single's, ``storm_type`` a storm's."""
+
+    kind: Literal["storm", "single"]
+    storm_id: str
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    fence: int
+    storm_type: Literal["rate", "pattern"] = "pattern"
+    fingerprint: str = ""
+    opened_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What the state says of an open RR. ``other`` of a double: the storm's name, or when the Single was opened."""
+
+    verdict: Literal["known", "double", "taken", "orphan", "lost"]
+    other: str = ""
+
+
+class Orphans:
+    """What an emptied Redis forgot. Every method raises the ``StoreError`` tree."""
+
+    def __init__(self, client: Client) -> None:
+        self._client: Any = client
+        self._scripts = Scripts(client)
+
+    def now_ms(self) -> int:
+        """Redis's time."""
+        with translated():
+            seconds, micros = self._client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def match(self, objects: Sequence[OpenObject], grace_ms: int) -> list[Match]:
+        """Holds open RRs against the state; orphans older than the grace are given up."""
+        replies = self._scripts.run_many("match", [self._call(each, grace_ms) for each in objects])
+        result = []
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+            result.append(Match(reply[0].decode(), reply[1].decode() if len(reply) > 1 else ""))
+        return result
+
+    @staticmethod
+    def _call(each: OpenObject, grace_ms: int) -> tuple[tuple[str, ...], list[str | bytes | int]]:
+        keys = (*storm_key_names(each.storm_id), ShardKeys(shard_of(each.storm_id)).orphans)
+        fingerprint = packing.pack_fingerprint(each.fingerprint) if each.fingerprint else b""
+        return keys, [
+            each.storm_id, each.kind, each.name, each.namespace, each.uid, each.resource_version, each.fence,
+            "r" if each.storm_type == "rate" else "p", fingerprint, each.opened_ms, grace_ms,
+        ]  # fmt: skip
+
+    def reconciled(self) -> None:
+        """Notes for every shard that the sink was looked through."""
+        now = self.now_ms()
+        with translated():
+            for shard in range(SHARDS):
+                self._client.hset(ShardKeys(shard).meta, "rl", now)
+
+    def written(self) -> dict[str, str]:
+        """Storm id -> RR name of every storm that believes its RR to be in the sink."""
+        result: dict[str, str] = {}
+        with translated():
+            for shard in range(SHARDS):
+                ids = [raw.decode() for raw in self._client.zrange(ShardKeys(shard).due, 0, -1)]
+                if not ids:
+                    continue
+                pipeline = self._client.pipeline(transaction=False)
+                for storm_id in ids:
+                    pipeline.hmget(StormKeys(storm_id).header, "n", "uid", "wp")
+                for storm_id, (name, uid, wrote) in zip(ids, pipeline.execute(), strict=True):
+                    if name and uid and wrote == b"A":
+                        result[storm_id] = name.decode()
+        return result
+
+    def missing(self, storm_id: str, name: str, looked_ms: int) -> bool:
+        """Has a storm's RR written again that a look begun at ``looked_ms`` did not find; False where it was since."""
+        return bool(self._scripts.run("missing", storm_key_names(storm_id), (storm_id, name, looked_ms)))
