@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, validate
 
 from app.alerts import Alert, clean_fingerprint
 from app.errors import FieldError
+
+T = TypeVar("T")
 
 MAX_LABEL_VALUE: Final = 64 * 1024
 MAX_LABELS: Final = 128 * 1024
@@ -43,7 +45,20 @@ class Envelope:
     truncated_alerts: int
 
 
-class _Text(fields.Field[str]):
+class _Field(fields.Field[T]):
+    """A field without hooks and validators: to collect none of them, for each field of each alert, took marshmallow
+    longer than the checks themselves.
+    """
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        if value is None or value is missing:
+            return super().deserialize(value, attr, data, **kwargs)
+        return self._deserialize(value, attr, data, **kwargs)
+
+
+class _Text(_Field[str]):
     """Text without NUL that UTF-8 can express."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -51,7 +66,7 @@ class _Text(fields.Field[str]):
         return str(value)
 
 
-class _Firing(fields.Field[bool]):
+class _Firing(_Field[bool]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if value == "firing":
             return True
@@ -60,14 +75,14 @@ class _Firing(fields.Field[bool]):
         raise ValidationError("Neither firing nor resolved.")
 
 
-class _Instant(fields.Field[int]):
+class _Instant(_Field[int]):
     """An RFC 3339 time as milliseconds since 1970."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         return instant(value)
 
 
-class _Labels(fields.Field[dict[str, str]]):
+class _Labels(_Field[dict[str, str]]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
         length = _check_texts(value)
         if not value:
@@ -83,7 +98,7 @@ class _Labels(fields.Field[dict[str, str]]):
         return dict(value)
 
 
-class _Annotations(fields.Field[dict[str, str]]):
+class _Annotations(_Field[dict[str, str]]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
         return dict(value) if _check_texts(value) <= MAX_ANNOTATION else _cut(value)
 
@@ -127,6 +142,7 @@ class Webhook:
     def __init__(self) -> None:
         self._envelope = EnvelopeSchema()
         self._alert = AlertSchema()
+        self._fields = tuple(self._alert.load_fields.items())
 
     def envelope(self, body: object) -> tuple[Envelope | None, list[FieldError]]:
         """The envelope of a parsed body, or all that is wrong with it."""
@@ -143,7 +159,7 @@ class Webhook:
         try:
             if not isinstance(raw, dict):
                 raise ValidationError("Not an object.", "")
-            loaded = self._alert.load(raw)
+            loaded = self._load(raw)
             firing, labels, ends_at = loaded["status"], loaded["labels"], loaded.get("endsAt") or 0
             if not firing and not ends_at:
                 raise ValidationError("A resolved alert says when it ended.", "endsAt")
@@ -159,6 +175,16 @@ class Webhook:
             annotations=loaded.get("annotations") or {},
             generator_url=(loaded.get("generatorURL") or "")[:MAX_URL],
         )
+
+    def _load(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """What the schema loads. A good alert goes straight through its fields, in half the time; one that is not
+        goes through the schema, which tells all that is wrong with it.
+        """
+        try:
+            return {name: field.deserialize(raw.get(name), name, raw) for name, field in self._fields}
+        except ValidationError:
+            loaded: dict[str, Any] = self._alert.load(raw)
+            return loaded
 
 
 def instant(text: object) -> int:
