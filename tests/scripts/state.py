@@ -15,7 +15,7 @@ from lua_scripts.packing import unpack_fingerprint, unpack_resource
 TEXTS = {"ph", "n", "ns", "ty", "lk", "uid", "rv", "wp", "dg"}
 NUMBERS = {
     "e", "f", "of", "rc", "nw", "du", "ro", "rs", "od", "s0", "s1", "s2", "s3", "s4", "fs", "ls", "lr", "fl", "fu",
-    "fd", "nx", "lu", "dy", "fn", "gn", "fa", "sx", "lw",
+    "fd", "nx", "lu", "dy", "fn", "gn", "fa", "sx", "si", "lw",
 }  # fmt: skip
 
 
