@@ -82,15 +82,15 @@ class Due:
 
     def counts(self) -> DueCounts:
         """The figures for metrics."""
-        opened = due = overdue = 0
         with translated():
             seconds, micros = self._client.time()
             now = int(seconds) * 1000 + int(micros) // 1000
+            pipeline = self._client.pipeline(transaction=False)
             for shard in range(SHARDS):
                 key = ShardKeys(shard).due
-                opened += self._client.zcard(key)
-                due += self._client.zcount(key, "-inf", now)
-                head = self._client.zrange(key, 0, 0, withscores=True)
-                if head:
-                    overdue = max(overdue, now - int(head[0][1]))
-        return DueCounts(opened, due, overdue)
+                pipeline.zcard(key)
+                pipeline.zcount(key, "-inf", now)
+                pipeline.zrange(key, 0, 0, withscores=True)
+            replies = pipeline.execute()
+        late = [now - int(head[0][1]) for head in replies[2::3] if head]
+        return DueCounts(sum(replies[::3]), sum(replies[1::3]), max(0, *late) if late else 0)

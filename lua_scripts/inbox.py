@@ -129,22 +129,24 @@ class Inbox:
 
     def depth(self) -> Depth:
         """Entries that wait, over all shards."""
-        entries, oldest = 0, 0
         with translated():
+            pipeline = self._client.pipeline(transaction=False)
             for shard in range(SHARDS):
-                order = ShardKeys(shard).order
-                entries += self._client.zcard(order)
-                head = self._client.zrange(order, 0, 0, withscores=True)
-                if head:
-                    oldest = min(oldest or int(head[0][1]), int(head[0][1]))
-        return Depth(entries, oldest)
+                pipeline.zcard(ShardKeys(shard).order)
+                pipeline.zrange(ShardKeys(shard).order, 0, 0, withscores=True)
+            replies = pipeline.execute()
+        heads = [int(head[0][1]) for head in replies[1::2] if head]
+        return Depth(sum(replies[::2]), min(heads, default=0))
 
     def totals(self) -> Ledger:
         """The ledger over everything ever accepted; each shard's part is exact, read one after the other."""
         sums: dict[str, int] = {}
         with translated():
+            pipeline = self._client.pipeline(transaction=False)
             for shard in range(SHARDS):
-                for field, value in self._client.hgetall(ShardKeys(shard).meta).items():
+                pipeline.hgetall(ShardKeys(shard).meta)
+            for meta in pipeline.execute():
+                for field, value in meta.items():
                     name = field.decode()
                     sums[name] = sums.get(name, 0) + int(float(value))
         return Ledger(
