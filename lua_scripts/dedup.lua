@@ -17,6 +17,21 @@ local function pack_member(member)
   return raw
 end
 
+-- The tombstone of a resolve that met no member is '>I6I6': its endsAt, when it expires; that of a member beyond
+-- MAX_MEMBERS also '>I6I6': its startsAt and the time of receipt of its last turn. Returns it and its expiry.
+local function unpack_stone(raw)
+  local ends, expires, at = struct.unpack('>I6I6', raw)
+  if at > #raw then return { ends = ends }, expires end
+  local starts, turn = struct.unpack('>I6I6', raw, at)
+  return { ends = ends, starts = starts, turn = turn }, expires
+end
+
+local function pack_stone(stone, expires)
+  local raw = struct.pack('>I6I6', stone.ends, expires)
+  if stone.turn then raw = raw .. struct.pack('>I6I6', stone.starts, stone.turn) end
+  return raw
+end
+
 -- A firing alert about a known member. Returns its class; the member is changed where the alert is news to it.
 local function apply_firing(member, starts, received)
   if member.state == 'F' then

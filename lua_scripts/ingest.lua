@@ -35,8 +35,8 @@ if redis.call('EXISTS', KEYS[13]) == 1 then
   local raws = redis.call('HMGET', KEYS[13], unpack(fingerprints))
   for i, fingerprint in ipairs(fingerprints) do
     if raws[i] then
-      local ends, expires = struct.unpack('>I6I6', raws[i])
-      if expires > now then unknown[fingerprint] = { ends = ends } end
+      local stone, expires = unpack_stone(raws[i])
+      if expires > now then unknown[fingerprint] = stone end
     end
   end
 end
@@ -70,8 +70,27 @@ header = header or new_header()
 local room = rules.max_members - (known and redis.call('HLEN', KEYS[8]) or 0)
 local counts = { nw = 0, du = 0, ro = 0, rs = 0, od = 0 }
 local news, news_rids, news_at, singles_touched = {}, {}, {}, {}
-local tombstones, forgotten, strangers = {}, {}, {}
+local tombstones, stones = {}, {}
 local unmatched = 0
+
+-- A member beyond MAX_MEMBERS, or nil: that it fires says its bucket, when it was resolved a tombstone with start and turn.
+local function beyond(fingerprint)
+  local stone = unknown[fingerprint]
+  local fires = header.of > 0 and bucket_of(fingerprint).fps[fingerprint]
+  if not fires and not (stone and stone.turn) then return nil end
+  stone = stone or {}
+  return { state = fires and 'F' or 'R', starts = stone.starts or 0, ends = stone.ends or 0, turn = stone.turn or 0 }
+end
+
+local function keep_beyond(fingerprint, stray, by)
+  local bucket = bucket_of(fingerprint)
+  bucket.fps[fingerprint], bucket.changed = stray.state == 'F' or nil, true
+  header.f, header.of = header.f + by, header.of + by
+  if stray.turn > 0 then
+    stones[fingerprint] = { ends = stray.ends, starts = stray.starts, turn = stray.turn }
+    unknown[fingerprint] = stones[fingerprint]
+  end
+end
 
 local function resource_of(rid)
   local resource = resources[rid]
@@ -105,22 +124,27 @@ local function take_firing(index, alert, fingerprint, member)
     if class == 'ro' then fires(index, fingerprint, member) end
     return class
   end
-  local stone = unknown[fingerprint]
-  if stone and alert[3] < stone.ends then return 'od' end
-  if header.of > 0 and bucket_of(fingerprint).fps[fingerprint] then return 'du' end
-  if stone then forgotten[#forgotten + 1], unknown[fingerprint] = fingerprint, nil end
+  local stray, class = beyond(fingerprint), 'nw'
+  if stray then
+    class = apply_firing(stray, alert[3], received)
+    if stray.changed and class == 'du' and unknown[fingerprint] then keep_beyond(fingerprint, stray, 0) end
+    if class ~= 'ro' then return class end
+  else
+    local stone = unknown[fingerprint]
+    if stone and alert[3] < stone.ends then return 'od' end
+    stray = { state = 'F', starts = alert[3], ends = 0, turn = 0 }
+  end
+  if unknown[fingerprint] then stones[fingerprint], unknown[fingerprint] = false, nil end
   if header.ph ~= 'G' and header.ph ~= '' and room <= 0 then
-    local bucket = bucket_of(fingerprint)
-    bucket.fps[fingerprint], bucket.changed = true, true
-    header.f, header.of = header.f + 1, header.of + 1
+    keep_beyond(fingerprint, stray, 1)
     news[#news + 1] = fingerprint
-    return 'nw'
+    return class
   end
   room = room - 1
-  member = { state = 'F', starts = alert[3], severity = alert[6], rid = alert[5], ends = 0, turn = 0, changed = true }
-  members[fingerprint] = member
-  fires(index, fingerprint, member)
-  return 'nw'
+  stray.severity, stray.rid, stray.changed = alert[6], alert[5], true
+  members[fingerprint] = stray
+  fires(index, fingerprint, stray)
+  return class
 end
 
 local function take_resolved(alert, fingerprint, member)
@@ -134,17 +158,21 @@ local function take_resolved(alert, fingerprint, member)
     end
     return class
   end
-  if header.of > 0 and bucket_of(fingerprint).fps[fingerprint] then
-    local bucket = bucket_of(fingerprint)
-    bucket.fps[fingerprint], bucket.changed = nil, true
-    header.f, header.of, header.lr = header.f - 1, header.of - 1, math.max(header.lr, received)
-    strangers[fingerprint] = alert[4]
-    return 'rs'
+  local stray = beyond(fingerprint)
+  if stray then
+    local fired = stray.state == 'F'
+    local class = apply_resolved(stray, alert[4], received)
+    if class == 'rs' then
+      keep_beyond(fingerprint, stray, fired and -1 or 0)
+      header.lr = math.max(header.lr, received)
+    end
+    return class
   end
   local stone = unknown[fingerprint]
   if stone and alert[4] == stone.ends then return 'du' end
   if not stone or alert[4] > stone.ends then
-    strangers[fingerprint], unknown[fingerprint] = alert[4], { ends = alert[4] }
+    stones[fingerprint] = { ends = alert[4] }
+    unknown[fingerprint] = stones[fingerprint]
   end
   return 'od'
 end
@@ -184,18 +212,20 @@ for class, count in pairs(counts) do
 end
 if unmatched > 0 then redis.call('HINCRBY', KEYS[1], 'um', unmatched) end
 
-for fingerprint, ends in pairs(strangers) do
-  if redis.call('HLEN', KEYS[13]) >= rules.max_members then break end
-  redis.call('HSET', KEYS[13], fingerprint, struct.pack('>I6I6', ends, now + rules.tombstone))
-  redis.call('PEXPIRE', KEYS[13], rules.tombstone)
-  -- Two looks at random keep the hash within about twice what is live, however long it is refreshed.
-  local some = redis.call('HRANDFIELD', KEYS[13], 2, 'WITHVALUES')
-  for i = 1, #some, 2 do
-    local _, expires = struct.unpack('>I6I6', some[i + 1])
-    if expires <= now then redis.call('HDEL', KEYS[13], some[i]) end
+for fingerprint, stone in pairs(stones) do
+  if not stone then
+    redis.call('HDEL', KEYS[13], fingerprint)
+  elseif redis.call('HLEN', KEYS[13]) < rules.max_members then
+    redis.call('HSET', KEYS[13], fingerprint, pack_stone(stone, now + rules.tombstone))
+    redis.call('PEXPIRE', KEYS[13], rules.tombstone)
+    -- Two looks at random keep the hash within about twice what is live, however long it is refreshed.
+    local some = redis.call('HRANDFIELD', KEYS[13], 2, 'WITHVALUES')
+    for i = 1, #some, 2 do
+      local _, expires = unpack_stone(some[i + 1])
+      if expires <= now then redis.call('HDEL', KEYS[13], some[i]) end
+    end
   end
 end
-if #forgotten > 0 then redis.call('HDEL', KEYS[13], unpack(forgotten)) end
 if header.ph == '' then
   return { 'ok', counts.nw, counts.du, counts.ro, counts.rs, counts.od, '' }
 end

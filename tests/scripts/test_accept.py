@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import redis
 
-from lua_scripts.errors import StoreFull
-from lua_scripts.inbox import Depth
+from lua_scripts.errors import StoreFull, StoreTimeout
+from lua_scripts.inbox import Depth, Inbox
 from lua_scripts.keys import shard_of
 from lua_scripts.records import DeadLetter, Ledger, NewEntry
 from tests.scripts.lab import STORM, Lab, empty_again, fill, firing
@@ -111,9 +111,6 @@ def test_full_redis_refuses_without_a_trace(lab: Lab, entries: int, dead: int, i
 
 
 def test_confirmation_of_replicas_that_are_not_there_is_refused(lab: Lab, client: redis.Redis) -> None:
-    from lua_scripts.errors import StoreTimeout
-    from lua_scripts.inbox import Inbox
-
     # Given an inbox that wants one replica's confirmation, and none is there
     inbox = Inbox(client, wait_replicas=1)
     # When a delivery is accepted, the scripts not loaded yet
