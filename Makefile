@@ -2,11 +2,12 @@
 # make run    the same parts, until Ctrl-C
 # make test   the whole test suite       make lint   what must be clean before a commit
 # make bench  ratios against a real Alertmanager on this machine
+# make soak   six minutes of load and random faults, then a verdict (SOAK_ARGS="--minutes 1 --seed 7")
 # make setup  what all of them do first: .venv with everything in it, as requirements.lock pins it
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench clean
+.PHONY: help setup demo run test lint bench soak clean
 
 # The first Python that is new enough; `make setup PYTHON=/path/to/python` to choose another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -16,9 +17,10 @@ STAMP := .venv/.installed
 # -qq: errors only
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 setup: $(STAMP)
 
@@ -45,6 +47,9 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -1,0 +1,263 @@
+"""The faults of a soak: what is done to a running system that must lose nothing by it, drawn from a seed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from tests.soak.stage import FEWEST_WORKERS, LEASE_S, MAXMEMORY, MOST_WORKERS, Stage
+from tests.support.processes import Process
+
+Fault = Callable[[Stage, random.Random], bool]
+"""Does harm, waits, mends. False where there was nothing to do it to."""
+
+QUEUES: Final = ("ingest", "aggregate", "maintenance", "unacked", "unacked_index")
+LOCKS: Final = 256
+
+
+def _a_worker(stage: Stage, chance: random.Random) -> Process | None:
+    running = [worker for worker in stage.workers if worker.running]
+    return chance.choice(running) if running else None
+
+
+def kill_web(stage: Stage, chance: random.Random) -> bool:
+    stage.kill(chance.choice(stage.webs), chance.uniform(0, 1.5))
+    return True
+
+
+def kill_worker(stage: Stage, chance: random.Random) -> bool:
+    worker = _a_worker(stage, chance)
+    if worker is None:
+        return False
+    stage.kill(worker, chance.uniform(0, 2))
+    return True
+
+
+def kill_worker_alone(stage: Stage, chance: random.Random) -> bool:
+    """Its pool goes on for a moment without it."""
+    worker = _a_worker(stage, chance)
+    if worker is None:
+        return False
+    stage.kill(worker, chance.uniform(0.5, 2), alone=True)
+    return True
+
+
+def kill_pool_child(stage: Stage, chance: random.Random) -> bool:
+    children = [pid for worker in stage.workers if worker.running for pid in stage.children(worker)]
+    if not children:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(chance.choice(children), signal.SIGKILL)
+    return True
+
+
+def freeze_worker(stage: Stage, chance: random.Random) -> bool:
+    """Past its lease, so that others do its work before it goes on where it was."""
+    worker = _a_worker(stage, chance)
+    if worker is None:
+        return False
+    worker.freeze()
+    stage.pause(LEASE_S + chance.uniform(0.2, 2))
+    worker.thaw()
+    return True
+
+
+def freeze_pool_child(stage: Stage, chance: random.Random) -> bool:
+    """The worker thinks that all is well; its task sleeps past its lease."""
+    children = [pid for worker in stage.workers if worker.running for pid in stage.children(worker)]
+    if not children:
+        return False
+    child = chance.choice(children)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGSTOP)
+    stage.pause(LEASE_S + chance.uniform(0.2, 2))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGCONT)
+    return True
+
+
+def add_worker(stage: Stage, chance: random.Random) -> bool:
+    with stage.lock:
+        if len(stage.workers) >= MOST_WORKERS:
+            return False
+        stage.stack.start_worker(wait=False)
+    return True
+
+
+def remove_worker(stage: Stage, chance: random.Random) -> bool:
+    """SIGTERM: it finishes what it does and leaves; after half a minute an orchestrator makes an end of it."""
+    with stage.lock:
+        running = [worker for worker in stage.workers if worker.running]
+        if len(stage.workers) <= FEWEST_WORKERS or not running:
+            return False
+        worker = chance.choice(running)
+        stage.stack.workers.remove(worker)
+    try:
+        worker.stop(30)
+    except AssertionError:
+        stage.restarts["worker that ignored SIGTERM for 30 s"] += 1
+    return True
+
+
+def kill_redis(stage: Stage, chance: random.Random) -> bool:
+    stage.redis.kill()
+    stage.pause(chance.choice((0.0, 0.5, 3.0)))
+    stage.redis.start()
+    return True
+
+
+def kill_redis_as_it_rewrites(stage: Stage, chance: random.Random) -> bool:
+    """The append-only file is being rewritten when it dies."""
+    stage.redis.client.bgrewriteaof()
+    time.sleep(chance.uniform(0, 0.1))
+    return kill_redis(stage, chance)
+
+
+def freeze_redis(stage: Stage, chance: random.Random) -> bool:
+    stage.redis.freeze()
+    stage.pause(chance.choice((0.3, 1, 2, 5)) * chance.uniform(0.8, 1.2))
+    stage.redis.thaw()
+    return True
+
+
+def fill_redis(stage: Stage, chance: random.Random) -> bool:
+    """At once below what it holds, or just above, so that it fills up while it works."""
+    client = stage.redis.client
+    used = int(client.info("memory")["used_memory"])
+    client.config_set("maxmemory", max(1, used + chance.choice((-used // 10, 100_000, 1_200_000))))
+    stage.pause(chance.uniform(1, 5))
+    client.config_set("maxmemory", MAXMEMORY)
+    return True
+
+
+def flush_scripts(stage: Stage, chance: random.Random) -> bool:
+    stage.redis.client.script_flush()
+    return True
+
+
+def delete_queues(stage: Stage, chance: random.Random) -> bool:
+    stage.redis.client.delete(*QUEUES)
+    return True
+
+
+def empty_broker(stage: Stage, chance: random.Random) -> bool:
+    """All that is not stormfold's own: queues, unacknowledged messages, bindings."""
+    keys = [key for key in stage.redis.client.scan_iter(count=1000) if not key.startswith(b"sf:")]
+    if keys:
+        stage.redis.client.delete(*keys)
+    return True
+
+
+def cut_connections(stage: Stage, chance: random.Random) -> bool:
+    stage.redis.client.client_kill_filter(_type="normal", skipme=True)
+    return True
+
+
+def squeeze_connections(stage: Stage, chance: random.Random) -> bool:
+    """Everybody is cut off, and too few may come back."""
+    client = stage.pinned()
+    before = str(client.config_get("maxclients")["maxclients"])
+    try:
+        client.config_set("maxclients", chance.choice((1, 3, 8)))
+        client.client_kill_filter(_type="normal", skipme=True)
+        stage.pause(chance.uniform(1, 4))
+    finally:
+        client.config_set("maxclients", before)
+        client.close()
+    return True
+
+
+@contextlib.contextmanager
+def _manifests_are(stage: Stage, target: Path) -> Iterator[None]:
+    """The link that workers know as their folder leads elsewhere for a while; it is swapped in one step."""
+    link = stage.folder / "manifests"
+
+    def swap(to: Path) -> None:
+        fresh = stage.folder / "manifests.fresh"
+        fresh.symlink_to(to)
+        fresh.replace(link)
+
+    swap(target)
+    try:
+        yield
+    finally:
+        swap(stage.objects)
+
+
+def sink_is_a_file(stage: Stage, chance: random.Random) -> bool:
+    file = stage.folder / "no-folder"
+    file.touch()
+    with _manifests_are(stage, file):
+        stage.pause(chance.uniform(0.5, 4))
+    return True
+
+
+def sink_is_read_only(stage: Stage, chance: random.Random) -> bool:
+    """Each namespace's folder is closed: nothing can be written anew or over. Root is not held up by that."""
+    if os.geteuid() == 0:
+        return False
+    folders = [path for path in stage.objects.iterdir() if path.is_dir()]
+    for folder in folders:
+        folder.chmod(0o555)
+    stage.pause(chance.uniform(0.5, 4))
+    for folder in folders:
+        folder.chmod(0o755)
+    return True
+
+
+def sink_hangs(stage: Stage, chance: random.Random) -> bool:
+    """Somebody holds the locks, at times longer than a lease lasts."""
+    folder = stage.objects / ".locks"
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as held:
+        for stripe in range(LOCKS):
+            handle = held.enter_context(open(folder / f"{stripe:02x}", "ab"))
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        stage.pause(chance.choice((0.5, 2, LEASE_S + 1)))
+    return True
+
+
+LANES: Final[dict[str, dict[str, tuple[int, Fault]]]] = {
+    "processes": {
+        "web killed": (3, kill_web),
+        "worker killed": (2, kill_worker),
+        "worker killed before its pool": (1, kill_worker_alone),
+        "pool child killed": (3, kill_pool_child),
+        "worker frozen past its lease": (2, freeze_worker),
+        "pool child frozen past its lease": (2, freeze_pool_child),
+        "worker added": (1, add_worker),
+        "worker removed": (1, remove_worker),
+    },
+    "redis": {
+        "Redis killed": (2, kill_redis),
+        "Redis killed while it rewrites its file": (1, kill_redis_as_it_rewrites),
+        "Redis frozen": (2, freeze_redis),
+        "Redis full": (2, fill_redis),
+        "scripts flushed": (2, flush_scripts),
+        "queues deleted": (2, delete_queues),
+        "broker emptied": (1, empty_broker),
+        "connections cut": (2, cut_connections),
+        "connections squeezed": (2, squeeze_connections),
+    },
+    "sink": {
+        "sink is a file": (2, sink_is_a_file),
+        "sink is read-only": (1, sink_is_read_only),
+        "sink hangs": (2, sink_hangs),
+    },
+}
+"""Faults of different lanes overlap; within a lane one follows the other. The number is how often a kind comes up."""
+
+GAPS_S: Final = {"processes": (0.2, 2.5), "redis": (1.0, 3.5), "sink": (3.0, 8.0)}
+
+FAILURES: Final = (AssertionError, OSError, redis.RedisError)
+"""How a fault itself can fail: that is the soak's own failure and no verdict on the system."""
