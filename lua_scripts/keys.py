@@ -10,6 +10,9 @@ SHARDS: Final = 16
 
 PREFIX: Final = "sf"
 
+BUDGET: Final = f"{PREFIX}:{{0}}:budget"
+"""Hash: the token bucket of Kubernetes writes."""
+
 JOBS: Final = f"{PREFIX}:{{0}}:jobs"
 """Hash: periodic job -> the ms of its last turn. No shard has it for itself."""
 

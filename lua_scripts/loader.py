@@ -29,6 +29,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "settle": ("dedup", "storm", "settle"),
     "sweep": ("sweep",),
     "turn": ("turn",),
+    "budget": ("budget",),
+    "outcome": ("outcome",),
     "silence": ("storm", "silence"),
     "match": ("dedup", "storm", "match"),
     "missing": ("dedup", "storm", "missing"),

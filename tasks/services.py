@@ -11,6 +11,7 @@ from celery import Celery
 
 from app.broker import make_celery
 from app.settings import Settings
+from lua_scripts.budget import Budget
 from lua_scripts.connection import WORKER, connect
 from lua_scripts.due import Due
 from lua_scripts.inbox import Inbox
@@ -18,10 +19,13 @@ from lua_scripts.jobs import Jobs
 from lua_scripts.leases import Leases
 from lua_scripts.loader import Client
 from lua_scripts.orphans import Orphans
+from lua_scripts.polls import Polls
+from lua_scripts.presence import Presence
 from lua_scripts.records import Rules
 from lua_scripts.storms import Storms
 from tasks.sinks import open_sink
 from tasks.sinks.base import Sink
+from tasks.sinks.gate import BudgetGate
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -80,12 +84,21 @@ class Services:
         return Orphans(self.client)
 
     @cached_property
+    def presence(self) -> Presence:
+        return Presence(self.client)
+
+    @cached_property
+    def polls(self) -> Polls:
+        return Polls(self.client)
+
+    @cached_property
     def publisher(self) -> Celery:
         return make_celery(self.settings, publisher=True)
 
     @cached_property
     def sink(self) -> Sink:
-        return open_sink(self.settings)
+        budget = Budget(self.client, self.settings.kube_writes_per_second)
+        return open_sink(self.settings, BudgetGate(budget))
 
 
 class PerProcess:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tasks.sinks.base import Deadline, ObjectRef, Sink
 from tasks.sinks.errors import NewerFence, ObjectGone, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from tasks.sinks.gate import Gate
 
 __all__ = [
     "Deadline",
@@ -35,8 +36,11 @@ class SinkSettings(Protocol):
     def kube_timeout(self) -> int: ...
 
 
-def open_sink(settings: SinkSettings) -> Sink:
-    """The sink that the settings name; one per process, for it holds connections that a fork must not share."""
+def open_sink(settings: SinkSettings, gate: Gate | None = None) -> Sink:
+    """The sink that the settings name; one per process, for it holds connections that a fork must not share.
+
+    Writes to Kubernetes pass the gate, where there is one.
+    """
     kind, _, path = settings.sink.partition(":")
     if kind == "directory" and path:
         from tasks.sinks.directory import DirectorySink
@@ -47,5 +51,5 @@ def open_sink(settings: SinkSettings) -> Sink:
         from tasks.sinks.kubernetes import KubernetesSink, connect
 
         timeout_s = settings.kube_timeout / 1000
-        return KubernetesSink(connect(), settings.fallback_namespace, timeout_s, settings.namespace)
+        return KubernetesSink(connect(), settings.fallback_namespace, timeout_s, settings.namespace, gate)
     raise SinkRefused(f"no such sink: {settings.sink!r} (directory:PATH or kubernetes)")

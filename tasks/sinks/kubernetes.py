@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from kubernetes import client
@@ -15,11 +16,13 @@ from tasks.manifests import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
     ORIGIN_NAMESPACE_LABEL,
+    TYPE_LABEL,
     Manifest,
 )
 from tasks.sinks.api import FIELD_MANAGER, Api, Reply, connect, failure
 from tasks.sinks.base import Deadline, ObjectRef
-from tasks.sinks.errors import ObjectGone, SinkUnavailable
+from tasks.sinks.errors import ObjectGone, SinkError, SinkUnavailable
+from tasks.sinks.gate import Gate, OpenGate
 from tasks.sinks.objects import check_name, keep_transition_times, needs_update, refuse_if_newer
 
 __all__ = ["KubernetesSink", "connect"]
@@ -35,8 +38,14 @@ class KubernetesSink:
     """Writes with uid **and** resourceVersion: the latter alone would create an object that is gone."""
 
     def __init__(
-        self, api_client: client.ApiClient, fallback_namespace: str, timeout_s: float, only_namespace: str = ""
+        self,
+        api_client: client.ApiClient,
+        fallback_namespace: str,
+        timeout_s: float,
+        only_namespace: str = "",
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate or OpenGate()
         check_name(fallback_namespace, "fallback namespace")
         # With one namespace for all, the rights may end there: it is not asked for more.
         self._scope = f"namespaces/{only_namespace}/" if only_namespace else ""
@@ -44,19 +53,31 @@ class KubernetesSink:
         self._fallback = fallback_namespace
 
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
-        if known is None:
-            written = self._create(manifest, deadline)
-        else:
-            moved = _moved(manifest, known.namespace)
-            written = self._update(moved, known.uid, known.resource_version, deadline)
-        # A POST drops the status, and an apply leaves it alone: it always takes a second request.
-        return self._apply_status(manifest, written, deadline)
+        with self._through_gate(2, manifest, deadline):
+            if known is None:
+                written = self._create(manifest, deadline)
+            else:
+                moved = _moved(manifest, known.namespace)
+                written = self._update(moved, known.uid, known.resource_version, deadline)
+            # A POST drops the status, and an apply leaves it alone: it always takes a second request.
+            return self._apply_status(manifest, written, deadline)
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         # Read first: the conditions that stand there tell since when, and consumers may have moved the version.
-        existing = self._the_very(known.namespace, known.name, known.uid, deadline)
-        refuse_if_newer(existing, manifest)
-        return self._apply_status(manifest, existing, deadline)
+        with self._through_gate(1, manifest, deadline):
+            existing = self._the_very(known.namespace, known.name, known.uid, deadline)
+            refuse_if_newer(existing, manifest)
+            return self._apply_status(manifest, existing, deadline)
+
+    @contextmanager
+    def _through_gate(self, writes: int, manifest: Manifest, deadline: Deadline) -> Iterator[None]:
+        self._gate.enter(writes, urgent=manifest["metadata"]["labels"].get(TYPE_LABEL) == "Storm", deadline=deadline)
+        try:
+            yield
+        except SinkError as error:
+            self._gate.leave(error)
+            raise
+        self._gate.leave(None)
 
     def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
         path = f"/apis/{GROUP}/v1alpha1/{self._scope}{PLURAL}"

@@ -183,6 +183,6 @@ def test_throttling_says_how_long(control_plane: ControlPlane, namespace: str, m
 
     wait_until(some_turned_away, "a 429", deadline_s=30)
     sink.close()
-    # Then it is told to wait for as long as the server said
+    # Then it is told to wait for as long as the server said: a second, or more of them the more it turns away
     waits = {one.retry_after_s for one in raised if isinstance(one, SinkThrottled)}
-    assert waits == {1.0}
+    assert waits <= {float(seconds) for seconds in range(1, 33)}
