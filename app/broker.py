@@ -28,6 +28,7 @@ class Tasks:
     AGGREGATE: Final = "stormfold.aggregate"
     TRIM: Final = "stormfold.trim"
     RECONCILE: Final = "stormfold.reconcile"
+    RECONCILE_ALERTS: Final = "stormfold.reconcile_alerts"
 
 
 # A publisher must fail fast: the message is only a wake-up, and the webhook's answer waits for nobody.
@@ -82,6 +83,7 @@ def make_celery(settings: Settings, *, publisher: bool) -> Celery:
             Tasks.AGGREGATE: {"queue": Queues.AGGREGATE},
             Tasks.TRIM: {"queue": Queues.MAINTENANCE},
             Tasks.RECONCILE: {"queue": Queues.MAINTENANCE},
+            Tasks.RECONCILE_ALERTS: {"queue": Queues.MAINTENANCE},
         },
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
@@ -110,6 +112,11 @@ def publish_trim(app: Celery) -> None:
 def publish_reconcile(app: Celery) -> None:
     """Asks for the open RRs in the sink to be held against the state."""
     app.send_task(Tasks.RECONCILE, queue=Queues.MAINTENANCE)
+
+
+def publish_reconcile_alerts(app: Celery) -> None:
+    """Asks for the storms to be held against what Alertmanager lists. Raises ``OperationalError``."""
+    app.send_task(Tasks.RECONCILE_ALERTS, queue=Queues.MAINTENANCE)
 
 
 def queue_depth(app: Celery, queue: str) -> int:

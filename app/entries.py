@@ -87,6 +87,17 @@ def _chunks(alerts: Sequence[Alert]) -> Iterator[list[bytes]]:
         yield rows
 
 
+def entries_of(
+    delivery_id: str, key: StormKey, namespace: str, alerts: Sequence[Alert], first: int = 0
+) -> list[NewEntry]:
+    """The entries of alerts that belong to a storm key, whatever their labels say; numbered from ``first``."""
+    storm = storm_id(key)
+    return [
+        NewEntry(f"{delivery_id}-{number}-{len(rows)}", storm, len(rows), _pack(delivery_id, key, namespace, rows))
+        for number, rows in enumerate(_chunks(alerts), first)
+    ]
+
+
 def make_entries(delivery_id: str, alerts: Sequence[Alert], settings: Settings) -> Mapping[int, list[NewEntry]]:
     """The entries of a delivery by shard, in the order of their alerts."""
     groups: dict[StormKey, list[Alert]] = {}
@@ -95,12 +106,8 @@ def make_entries(delivery_id: str, alerts: Sequence[Alert], settings: Settings) 
     by_shard: dict[int, list[NewEntry]] = {}
     number = 0
     for key, members in groups.items():
-        storm = storm_id(key)
         namespace = rr_namespace(dict(key), settings.namespace, settings.fallback_namespace)
-        for rows in _chunks(members):
-            entry = NewEntry(
-                f"{delivery_id}-{number}-{len(rows)}", storm, len(rows), _pack(delivery_id, key, namespace, rows)
-            )  # fmt: skip
-            by_shard.setdefault(shard_of(storm), []).append(entry)
-            number += 1
+        made = entries_of(delivery_id, key, namespace, members, number)
+        by_shard.setdefault(shard_of(made[0].storm_id), []).extend(made)
+        number += len(made)
     return by_shard

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from app.notify import Notifier
 from app.store import Store
 from lua_scripts.errors import StoreError
+from lua_scripts.polls import PollReport
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "OPTIONS"))
@@ -70,6 +71,7 @@ class _StoreCollector(Collector):
         up = GaugeMetricFamily("stormfold_redis_up", "Whether Redis answered this scrape.")
         try:
             ledger, depth, due = self._store.totals(), self._store.depth(), self._store.due_counts()
+            polls = self._store.poll_report()
         except StoreError:
             up.add_metric((), 0)
             yield up
@@ -94,6 +96,31 @@ class _StoreCollector(Collector):
             ("due_lag_seconds", "How late the most overdue storm is.", due.overdue_ms / 1000),
         ):
             yield GaugeMetricFamily(f"stormfold_{name}", text, value=figure)
+        if polls:
+            yield from _poll_metrics(polls)
+
+
+def _poll_metrics(report: PollReport) -> Iterator[Metric]:
+    polls = CounterMetricFamily(
+        "stormfold_reconcile_polls", "Comparisons with Alertmanager; partial: not every peer answered and was up long.",
+        labels=("outcome",),
+    )  # fmt: skip
+    polls.add_metric(("complete",), report.complete)
+    polls.add_metric(("partial",), report.partial)
+    yield polls
+    alerts = CounterMetricFamily(
+        "stormfold_reconcile_alerts", "Alerts that comparing fed as firing, and members it presumed resolved.",
+        labels=("outcome",),
+    )  # fmt: skip
+    alerts.add_metric(("fed",), report.fed)
+    alerts.add_metric(("presumed",), report.presumed)
+    yield alerts
+    success = GaugeMetricFamily(
+        "stormfold_reconcile_last_success_timestamp_seconds", "When an Alertmanager was last read.", labels=("peer",)
+    )
+    for peer, at_ms in sorted(report.last_success_ms.items()):
+        success.add_metric((peer,), at_ms / 1000)
+    yield success
 
 
 class _WakeUpCollector(Collector):

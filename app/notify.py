@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from kombu.exceptions import OperationalError
@@ -18,6 +19,10 @@ class WakeUps:
 
     published: int
     failed: int
+
+
+RECONCILE: Final = -1
+"""In place of a shard: a comparison with Alertmanager is wanted."""
 
 
 class Notifier:
@@ -72,7 +77,7 @@ class Notifier:
                 self._publish(shard)
             except OperationalError as error:
                 _log.warning(
-                    "wake-up not published; the workers' sweep will find the inbox", shard=shard, error=str(error)
+                    "wake-up not published; the workers' sweep will find what waits", shard=shard, error=str(error)
                 )
                 published, failed = 0, 1
             else:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.alerts import Alert
 from app.metrics import Metrics
-from app.notify import Notifier
+from app.notify import RECONCILE, Notifier
 from app.settings import Settings
 from app.store import RedisStore, Store
 from lua_scripts.records import NewEntry
@@ -41,7 +41,14 @@ def open_services(settings: Settings) -> Services:
 
 
 def _publisher(settings: Settings) -> Callable[[int], None]:
-    from app.broker import make_celery, publish_ingest
+    from app.broker import make_celery, publish_ingest, publish_reconcile_alerts
 
     celery = make_celery(settings, publisher=True)
-    return lambda shard: publish_ingest(celery, shard)
+
+    def publish(shard: int) -> None:
+        if shard == RECONCILE:
+            publish_reconcile_alerts(celery)
+        else:
+            publish_ingest(celery, shard)
+
+    return publish

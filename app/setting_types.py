@@ -171,7 +171,7 @@ def http_urls(value: str) -> tuple[str, ...]:
     for url in urls:
         parts = _split(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no http or https URL")
+            raise ValueError(f"{url.rpartition('@')[2]!r} is no http or https URL")
     return tuple(urls)
 
 

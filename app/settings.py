@@ -81,8 +81,17 @@ class Settings:
     webhook_token: str | None = _setting("", of.token, "bearer token that callers must show", secret=True)
     basic_auth: str | None = _setting("", of.user_and_password, "user:password that callers must show", secret=True)
     max_body: int = _setting("32MiB", of.size, "largest body of a webhook")
-    alertmanager_url: tuple[str, ...] = _setting("", of.http_urls, "Alertmanagers to compare with, a list")
-    alertmanager_receiver: str = _setting("", of.text, "the receiver's name in Alertmanager that is stormfold")
+    alertmanager_url: tuple[str, ...] = _setting(
+        "", of.http_urls, "every Alertmanager that posts here, a list: what was missed is fetched there", secret=True
+    )
+    alertmanager_receiver: str = _setting(
+        "", of.text, "the receiver in Alertmanager that is stormfold; empty: the only one, else open storms alone"
+    )
+    reconcile_every: int = _setting("1m", of.duration(1_000), "between two comparisons with ALERTMANAGER_URL")
+    reconcile_grace: int = _setting("2m", of.duration(), "how long an alert may fire there before it counts as missed")
+    reconcile_peer_uptime: int = _setting(
+        "10m", of.duration(), "how long each Alertmanager must be up before an alert that none lists counts as resolved"
+    )
     record: str = _setting("", of.text, "folder to record webhooks in; empty: none")
 
     host: str = _setting("127.0.0.1", of.host, "address the web process listens on")

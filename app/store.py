@@ -16,6 +16,7 @@ from lua_scripts.due import Due, DueCounts
 from lua_scripts.errors import StoreFull
 from lua_scripts.inbox import Depth, Inbox
 from lua_scripts.memory import Memory, read_memory
+from lua_scripts.polls import PollReport, Polls
 from lua_scripts.records import Accepted, DeadLetter, Ledger, MemberRecord, NewEntry, StormRecord
 from lua_scripts.storms import Storms
 
@@ -36,6 +37,8 @@ class Store(Protocol):
     def accept(self, shard: int, entries: Sequence[NewEntry], dead: Sequence[DeadLetter], ignored: int) -> Accepted: ...
     def check_admission(self, size: int) -> None: ...
     def check_ready(self) -> None: ...
+    def ask_poll(self) -> None: ...
+    def poll_report(self) -> PollReport | None: ...
     def totals(self) -> Ledger: ...
     def depth(self) -> Depth: ...
     def due_counts(self) -> DueCounts: ...
@@ -50,6 +53,7 @@ class _Doors:
     inbox: Inbox
     storms: Storms
     due: Due
+    polls: Polls
 
 
 class RedisStore:
@@ -72,7 +76,7 @@ class RedisStore:
                 limits = replace(WEB, max_connections=self._settings.web_threads + 8)
                 client = connect(self._settings.redis_url, limits)
                 inbox = Inbox(client, self._settings.redis_wait_replicas)
-                self._opened = _Doors(client, inbox, Storms(client), Due(client))
+                self._opened = _Doors(client, inbox, Storms(client), Due(client), Polls(client))
             return self._opened
 
     def accept(self, shard: int, entries: Sequence[NewEntry], dead: Sequence[DeadLetter], ignored: int) -> Accepted:
@@ -105,6 +109,15 @@ class RedisStore:
             check_safe(client)
             if not loader.loaded(client):
                 loader.load_all(client)
+
+    def ask_poll(self) -> None:
+        """Has a worker compare with Alertmanager soon; the question stands in Redis until one has."""
+        with self._breaker.guard():
+            self._doors().polls.ask()
+
+    def poll_report(self) -> PollReport | None:
+        with self._breaker.guard():
+            return self._doors().polls.report()
 
     def totals(self) -> Ledger:
         with self._breaker.guard():

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, current_app, request
 
 from app.alerts import Alert
 from app.errors import invalid_envelope, invalid_json, too_large, unavailable, unsupported_media_type
+from app.notify import RECONCILE
 from app.schemas import Envelope, MalformedAlertError, Webhook
 from app.services import Services
 from lua_scripts.errors import StoreError, StoreTimeout
@@ -50,7 +51,7 @@ def receive() -> Response:
         services.store.check_admission(len(body))  # before the work of parsing
         envelope = _envelope(body)
         delivery = _sort(envelope, services)
-        _store(delivery, services)
+        _store(delivery, services, ask=envelope.truncated_alerts > 0 and bool(services.settings.alertmanager_url))
     except StoreError as error:
         raise unavailable(error) from error
     _report(delivery, envelope, services)
@@ -132,17 +133,24 @@ def _text(raw: object) -> str:
         return "(nested too deeply to be shown)"
 
 
-def _store(delivery: Delivery, services: Services) -> None:
-    """Returns when all of it is in Redis. What is kept of a delivery that fails midway is sent again: a duplicate."""
+def _store(delivery: Delivery, services: Services, *, ask: bool) -> None:
+    """Returns when all of it is in Redis. What is kept of a delivery that fails midway is sent again: a duplicate.
+
+    ``ask``: alerts were left out of it, and a worker is to fetch them from Alertmanager.
+    """
     entries = services.make_entries(delivery.delivery_id, delivery.accepted, services.settings)
     letters = _spread(delivery.dead, list(entries), first=int(delivery.delivery_id[0], 16))
     calls = _calls(entries, letters, delivery)
     begun = time.monotonic()
+    if ask:
+        services.store.ask_poll()
     for shard, new, dead, ignored in calls:
         if time.monotonic() - begun > DEADLINE_S:
             raise StoreTimeout(f"Redis is slow: the delivery was not stored within {DEADLINE_S} s")
         if services.store.accept(shard, new, dead, ignored).wake:
             services.notifier.wake(shard)
+    if ask:
+        services.notifier.wake(RECONCILE)
 
 
 def _spread(dead: Sequence[DeadLetter], touched: Sequence[int], first: int) -> dict[int, Sequence[DeadLetter]]:

@@ -92,6 +92,7 @@ def storm_content(
         flaps=storm.flaps,
         fence=storm.fence,
         observed_at_ms=claim.now_ms,
+        silenced=storm.silenced,
     )
 
 

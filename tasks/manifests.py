@@ -63,7 +63,10 @@ def storm_manifest(content: StormContent) -> Manifest:
         "stormAggregation": aggregation,
     }
     firing = f"{content.alert_count} of {content.total_alerts} alerts are firing; {resource_count} resources"
-    return _manifest(content, spec, _conditions(content.phase, content.observed_at_ms, firing, ""))
+    conditions = _conditions(content.phase, content.observed_at_ms, firing, "")
+    if content.silenced is not None:
+        conditions.append(_silenced(content.silenced, content.alert_count, content.observed_at_ms))
+    return _manifest(content, spec, conditions)
 
 
 def single_manifest(content: SingleContent) -> Manifest:
@@ -205,6 +208,17 @@ def _within_budget(resources: Sequence[AffectedResource], omitted: int) -> tuple
             break
         listed.append(line)
     return listed, omitted + len(resources) - len(listed)
+
+
+def _silenced(silenced: int, firing: int, observed_at_ms: int) -> Manifest:
+    """A silence is somebody's decision about notifications: the alerts fire all the same."""
+    return {
+        "type": "Silenced",
+        "status": "True" if silenced else "False",
+        "reason": "SilencedInAlertmanager" if silenced else "NotSilenced",
+        "message": f"{silenced} of {firing} firing alerts are silenced" if silenced else "no firing alert is silenced",
+        "lastTransitionTime": rfc3339(observed_at_ms),
+    }
 
 
 def _conditions(phase: RRPhase, observed_at_ms: int, firing: str, superseded_by: str) -> list[Manifest]:

@@ -72,6 +72,8 @@ class StormContent:
     flaps: int
     fence: int
     observed_at_ms: int
+    silenced: int | None = None
+    """Members firing that Alertmanager silences; None where none ever was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,18 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app.broker import Queues, publish_aggregate, publish_ingest, publish_reconcile, publish_trim, queue_depth
+from app.broker import (
+    Queues,
+    publish_aggregate,
+    publish_ingest,
+    publish_reconcile,
+    publish_reconcile_alerts,
+    publish_trim,
+    queue_depth,
+)
 from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS
+from tasks.alertmanager.turns import poll_is_due
 from tasks.services import Services
 from tasks.work import aggregate, ingest
 
@@ -87,6 +96,8 @@ class Sweeper(threading.Thread):
         for name, period_ms, publish in JOBS:
             if services.jobs.my_turn(name, period_ms):
                 self._try(lambda publish=publish: publish(services.publisher))  # type: ignore[misc]
+        if poll_is_due(services):
+            self._try(lambda: publish_reconcile_alerts(services.publisher))
 
     def _wake(self, shards: Sequence[int]) -> list[int]:
         """Publishes wake-ups; the shards for which the broker would not."""

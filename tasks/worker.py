@@ -18,6 +18,7 @@ from app.settings import Settings, SettingsError
 from lua_scripts.connection import check_safe
 from lua_scripts.errors import StoreError, StoreUnsafe
 from lua_scripts.loader import load_all
+from tasks.alertmanager.turns import reconcile_alerts
 from tasks.services import PerProcess, Services
 from tasks.sweep import Sweeper
 from tasks.work import aggregate, ingest, reconcile, trim
@@ -47,6 +48,10 @@ def register(app: Celery, services: Callable[[], Services]) -> None:
     @task(name=Tasks.RECONCILE)
     def reconcile_task() -> dict[str, Any]:
         return asdict(reconcile(services()))
+
+    @task(name=Tasks.RECONCILE_ALERTS)
+    def reconcile_alerts_task() -> dict[str, Any]:
+        return asdict(reconcile_alerts(services()))
 
     @task(name=Tasks.TRIM)
     def trim_task() -> int:

@@ -7,6 +7,9 @@ import pytest
 from lua_scripts.keys import POLLS, StormKeys
 from lua_scripts.polls import PollReport, Polls
 from lua_scripts.presence import Absences, FiringMember, Held, HeldOf, Presence
+from lua_scripts.records import StormAlert
+from tasks.alertmanager.decide import presumed_resolve
+from tasks.ingest import storm_alert
 from tests.scripts.lab import OTHER_STORM, START, STORM, Clock, Lab, firing, many, overflow_names, resolved
 
 
@@ -151,3 +154,63 @@ def test_failures_are_news_once_and_peers_are_forgotten(lab: Lab, polls: Polls) 
     # Then the report has the sums, and that one
     assert polls.report() == PollReport(1, 0, 4, 2, {"http://other": 7})
     assert set(lab.dump()) == {POLLS}
+
+
+def presumed(name: str, starts: int, last_end: int = 0) -> StormAlert:
+    """The resolve that is presumed for a member, as ingest takes it."""
+    alert = presumed_resolve(FiringMember(name, START + starts, START + last_end if last_end else 0))
+    return storm_alert(alert)
+
+
+def test_a_presumed_resolve_ends_a_storm_and_the_same_firing_received_later_reopens_it(lab: Lab, clock: Clock) -> None:
+    # Given a storm of ten, all presumed resolved
+    lab.deliver(*many(10, starts=100))
+    clock.at(60_000)
+    assert lab.deliver(*(presumed(f"a{at}", 100) for at in range(10))).resolved == 10
+    assert lab.opened().firing == set()
+    resources = lab.opened().resources
+    # When the sender sends the very same firing again, startsAt and all
+    clock.at(120_000)
+    taken = lab.deliver(*many(10, starts=100))
+    # Then it fires again, on the resources it had
+    assert (taken.reopened, taken.phase) == (10, "ACTIVE")
+    assert lab.opened().firing == {f"a{at}" for at in range(10)}
+    assert set(lab.opened().resources) == set(resources) == {f"pod-{at}" for at in range(10)}
+
+
+def test_a_firing_that_started_later_reopens_a_presumed_resolve_however_late_it_is_taken_in(
+    lab: Lab, clock: Clock
+) -> None:
+    # Given a member, and a newer firing of it that waits in the inbox while it is presumed resolved
+    lab.deliver(firing("a", 100))
+    clock.at(60_000)
+    waiting = lab.accept(firing("a", 50_000))
+    clock.at(60_001)
+    lab.deliver(presumed("a", 100))
+    # When the newer one is taken in after it
+    taken = lab.ingest(waiting)
+    # Then it stands
+    assert taken.reopened == 1
+    assert lab.opened().firing == {"a"}
+
+
+def test_presumed_once_more_after_coming_back_with_the_same_start(lab: Lab, clock: Clock) -> None:
+    # Given a member that ended, and came back with the same startsAt
+    lab.deliver(firing("a", 100))
+    clock.at(60_000)
+    lab.deliver(resolved("a", 50_000, 100))
+    clock.at(70_000)
+    assert lab.deliver(firing("a", 100)).reopened == 1
+    # When it is presumed resolved, told twice
+    clock.at(300_000)
+    [member] = [m for page in Presence(lab.client).firing(STORM) for m in page]
+    alert = storm_alert(presumed_resolve(member))
+    first, again = lab.deliver(alert), lab.deliver(alert)
+    # Then it is resolved once
+    assert (first.resolved, again.duplicate) == (1, 1)
+    assert lab.opened().resolved == {"a"}
+
+
+def test_a_presumed_resolve_of_what_nobody_knows_opens_nothing(lab: Lab) -> None:
+    assert lab.deliver(presumed("stranger", 100)).outdated == 1
+    assert lab.state() is None

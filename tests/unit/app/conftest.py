@@ -19,6 +19,7 @@ from app.web import create_app
 from lua_scripts.due import DueCounts
 from lua_scripts.errors import StoreError
 from lua_scripts.inbox import Depth
+from lua_scripts.polls import PollReport
 from lua_scripts.records import Accepted, DeadLetter, Ledger, MemberRecord, NewEntry, StormRecord
 
 
@@ -35,6 +36,7 @@ class FakeStore:
     following: str | None = None
     records: list[MemberRecord] = field(default_factory=list)
     asked: list[tuple[object, ...]] = field(default_factory=list)
+    polls: PollReport | None = None
 
     def _fail(self) -> None:
         if self.failure is not None:
@@ -52,6 +54,14 @@ class FakeStore:
 
     def check_ready(self) -> None:
         self._fail()
+
+    def ask_poll(self) -> None:
+        self._fail()
+        self.asked.append(("poll",))
+
+    def poll_report(self) -> PollReport | None:
+        self._fail()
+        return self.polls
 
     def totals(self) -> Ledger:
         self._fail()

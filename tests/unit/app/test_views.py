@@ -9,6 +9,7 @@ import pytest
 
 from app.storms_view import age, moment
 from lua_scripts.errors import StoreTimeout, StoreUnreachable, StoreUnsafe
+from lua_scripts.polls import PollReport
 from lua_scripts.records import Ledger, MemberRecord, ResourceRecord, StormRecord
 
 LEDGER = Ledger(received=9, new=2, duplicate=1, resolved=1, ignored=2, pending=2, dead_lettered=1)
@@ -103,6 +104,24 @@ def test_metrics_count_requests_by_route_and_problems_by_type(web: Any) -> None:
     }  # fmt: skip
     assert series['stormfold_http_problems_total{type="invalid-json"}'] == 1
     assert series[f'stormfold_http_request_seconds_count{{route="{webhook}"}}'] == 2
+
+
+def test_metrics_of_comparing_with_alertmanager(web: Any) -> None:
+    # Given no poll yet, then some of two peers
+    before = web.client.get("/metrics").text
+    web.store.polls = PollReport(7, 2, 40, 3, {"http://one:9093": 1500, "http://other:9093": 2000})
+    # When
+    lines = [line for line in web.client.get("/metrics").text.splitlines() if line.startswith("stormfold_reconcile")]
+    # Then they are there as soon as there is something to say
+    assert "stormfold_reconcile" not in before
+    assert lines == [
+        'stormfold_reconcile_polls_total{outcome="complete"} 7.0',
+        'stormfold_reconcile_polls_total{outcome="partial"} 2.0',
+        'stormfold_reconcile_alerts_total{outcome="fed"} 40.0',
+        'stormfold_reconcile_alerts_total{outcome="presumed"} 3.0',
+        'stormfold_reconcile_last_success_timestamp_seconds{peer="http://one:9093"} 1.5',
+        'stormfold_reconcile_last_success_timestamp_seconds{peer="http://other:9093"} 2.0',
+    ]
 
 
 def test_metrics_come_without_redis_too(web: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.notify import RECONCILE
 from lua_scripts.errors import StoreFull, StoreTimeout, StoreUnreachable, StoreUnsafe
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
@@ -116,6 +117,22 @@ def test_each_shard_is_woken_when_the_store_says_so(web: Any, raw_alert: dict[st
     web.services.notifier.close()
     # Then
     assert sorted(web.woken) == sorted(call[0] for call in web.store.calls)
+
+
+@pytest.mark.parametrize("truncated", [0, 3])
+@pytest.mark.parametrize("url", ["", "http://alertmanager:9093"])
+def test_what_was_left_out_is_asked_for_where_it_can_be(
+    make_web: Any, raw_alert: dict[str, Any], url: str, truncated: int
+) -> None:
+    # Given a web process that knows Alertmanager or does not, and a payload with alerts left out or without
+    web = make_web(ALERTMANAGER_URL=url)
+    # When
+    answer = web.post({"alerts": [raw_alert], "truncatedAlerts": truncated})
+    web.services.notifier.close()
+    # Then a comparison is asked for in Redis and by a wake-up, only where there is something and somebody to ask
+    assert answer.status_code == 202
+    asked = bool(url) and truncated > 0
+    assert (web.store.asked, RECONCILE in web.woken) == ([("poll",)] if asked else [], asked)
 
 
 def test_a_shard_that_is_already_awake_is_left_alone(web: Any, raw_alert: dict[str, Any]) -> None:

@@ -120,6 +120,25 @@ def test_conditions_follow_the_phase(phase: Any, conditions: list[tuple[str, str
         assert violations(manifest) == []
 
 
+@pytest.mark.parametrize(
+    ("silenced", "condition"),
+    [
+        (None, []),
+        (0, [("Silenced", "False", "NotSilenced", "no firing alert is silenced")]),
+        (5, [("Silenced", "True", "SilencedInAlertmanager", "5 of 12 firing alerts are silenced")]),
+    ],
+)
+def test_a_silence_is_a_condition_beside_the_others(
+    silenced: int | None, condition: list[tuple[str, str, str, str]]
+) -> None:
+    # Given a storm of which so many alerts are silenced, or none ever was
+    manifest = storm_manifest(storm(silenced=silenced))
+    # Then it is active all the same
+    conditions = manifest["status"]["conditions"]
+    assert (manifest["status"]["phase"], conditions[:2]) == ("Active", storm_manifest(storm())["status"]["conditions"])
+    assert [(c["type"], c["status"], c["reason"], c["message"]) for c in conditions[2:]] == condition
+
+
 def test_the_worst_come_first() -> None:
     # Given resources in no order
     worst = AffectedResource("Pod", "z", "b", T0 + 9, 5)

@@ -1,0 +1,1 @@
+"""Comparing what the storms hold with what Alertmanager lists: nothing that fires is missed, nothing over is kept."""

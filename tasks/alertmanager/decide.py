@@ -1,0 +1,113 @@
+"""Which alerts of the list are to be fed to the inbox, and which members are to be presumed resolved; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.alerts import Alert, Matcher, storm_id, storm_key
+from lua_scripts.presence import Absences, FiringMember, HeldOf
+from tasks.alertmanager.listing import ListedAlert, Listing
+
+POLLS: Final = 3
+"""A member that so many polls in a row have missed is presumed resolved."""
+MAX_ABSENT: Final = 5_000
+"""Members of one storm that are counted at a time; the others wait for their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Listed alerts that concern us, by storm id: those that may have to be fed, and those that are silenced."""
+
+    active: Mapping[str, Sequence[ListedAlert]]
+    silenced: Mapping[str, Sequence[str]]
+
+    def fingerprints(self) -> dict[str, list[str]]:
+        """What to ask Redis about."""
+        asked: dict[str, list[str]] = {}
+        for storm, alerts in self.active.items():
+            asked.setdefault(storm, []).extend(one.alert.fingerprint for one in alerts)
+        for storm, fingerprints in self.silenced.items():
+            asked.setdefault(storm, []).extend(fingerprints)
+        return asked
+
+
+def concern(listing: Listing, group_by: Sequence[str], ignore: Sequence[Matcher], receiver: str) -> Wanted:
+    """Where a receiver is named only its alerts are fed; what is silenced matters whoever receives it."""
+    active: dict[str, list[ListedAlert]] = {}
+    silenced: dict[str, list[str]] = {}
+    for listed in listing.alerts.values():
+        if any(matcher.matches(listed.alert.labels) for matcher in ignore):
+            continue
+        storm = storm_id(storm_key(listed.alert.labels, group_by))
+        if listed.silenced:
+            silenced.setdefault(storm, []).append(listed.alert.fingerprint)
+        elif listed.active and (listed.named or not receiver):
+            active.setdefault(storm, []).append(listed)
+    return Wanted(active, silenced)
+
+
+def to_feed(
+    wanted: Wanted, held: Mapping[str, HeldOf], now_ms: int, *, start_grace_ms: int, resolve_grace_ms: int
+) -> list[Alert]:
+    """The active alerts that no storm holds as firing. Those that no receiver names only where their storm is open.
+
+    What one peer said is resolved may stand in a slower peer's list for a while: it has a grace of its own.
+    """
+    fed: list[Alert] = []
+    for storm, alerts in wanted.active.items():
+        of_storm = held.get(storm, HeldOf())
+        for listed in alerts:
+            if listed.age_ms < start_grace_ms or not (listed.named or of_storm.open):
+                continue
+            known = of_storm.alerts.get(listed.alert.fingerprint)
+            if known is None or (not known.firing and now_ms - known.resolved_ms >= resolve_grace_ms):
+                fed.append(listed.alert)
+    return fed
+
+
+def silenced_members(wanted: Wanted, held: Mapping[str, HeldOf]) -> dict[str, int]:
+    """How many firing members of each open storm are silenced."""
+    counts: dict[str, int] = {}
+    for storm, fingerprints in wanted.silenced.items():
+        known = held.get(storm, HeldOf()).alerts
+        count = sum(1 for fingerprint in fingerprints if fingerprint in known and known[fingerprint].firing)
+        if count:
+            counts[storm] = count
+    return counts
+
+
+def absent(members: Iterable[FiringMember], present: frozenset[str]) -> Iterator[FiringMember]:
+    """The members that no peer lists, each once."""
+    seen: set[str] = set()
+    for member in members:
+        if member.fingerprint not in present and member.fingerprint not in seen:
+            seen.add(member.fingerprint)
+            yield member
+
+
+def presume(missing: Iterable[FiringMember], before: Absences, poll: int) -> tuple[list[FiringMember], Absences]:
+    """(members to be presumed resolved, what to note). Only counts of the poll just before go on."""
+    counts = before.counts if before.poll == poll - 1 else {}
+    presumed: list[FiringMember] = []
+    noted: dict[str, int] = {}
+    new = 0
+    for member in missing:
+        count = counts.get(member.fingerprint, 0) + 1
+        if count >= POLLS:
+            presumed.append(member)
+        elif count > 1 or new < MAX_ABSENT - len(counts):
+            noted[member.fingerprint] = count
+            new += count == 1
+    return presumed, Absences(poll, noted)
+
+
+def presumed_resolve(member: FiringMember) -> Alert:
+    """The resolve that a member gets which nobody lists any more.
+
+    Its end is the earliest that applies: any firing that started later reopens the member, whenever it was received,
+    and one that started no later does where it is received later.
+    """
+    end = max(member.starts_at_ms, member.last_end_ms + 1)
+    return Alert(member.fingerprint, False, member.starts_at_ms, end, {}, {}, "")
