@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgpack
 
+from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS, ShardKeys, shard_of
 from lua_scripts.loader import Client, Scripts, translated
 from lua_scripts.records import Accepted, DeadLetter, Ledger, NewEntry, StoredEntry
@@ -15,8 +16,9 @@ from lua_scripts.records import Accepted, DeadLetter, Ledger, NewEntry, StoredEn
 TAKE_ENTRIES: Final = 64
 TAKE_BYTES: Final = 2 * 1024 * 1024
 MAX_DEAD_LETTERS: Final = 1000
-"""Dead letters kept per shard."""
-DEAD_LETTER_AGE_MS: Final = 7 * 24 * 3600 * 1000
+MAX_DEAD_BYTES: Final = 512 * 1024
+"""Dead letters kept per shard: their number, and their size together. The oldest make room for the newest."""
+DEAD_LETTER_AGE_MS: Final = 24 * 3600 * 1000
 WAIT_MS: Final = 300
 
 
@@ -28,14 +30,37 @@ class Depth:
     oldest_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in the inbox as admission sees it; ``age_ms`` is that of the oldest entry by Redis's clock."""
+
+    entries: int = 0
+    alerts: int = 0
+    age_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LetterCounts:
+    """Dead letters that are held, that were shed beyond the bounds, and alerts that were replayed."""
+
+    held: int = 0
+    shed: int = 0
+    replayed: int = 0
+
+
 def _pack_letter(letter: DeadLetter) -> bytes:
-    packed: bytes = msgpack.packb([letter.reason, letter.path, letter.alert, letter.delivery_id])
+    packed: bytes = msgpack.packb([letter.reason, letter.path, letter.alert, letter.delivery_id, letter.cut])
     return packed
 
 
 def _unpack_letter(letter_id: str, raw: bytes, buried_ms: int) -> DeadLetter:
-    reason, path, alert, delivery_id = msgpack.unpackb(raw)
-    return DeadLetter(letter_id, reason, path, alert, delivery_id, buried_ms)
+    reason, path, alert, delivery_id, *more = msgpack.unpackb(raw)
+    return DeadLetter(letter_id, reason, path, alert, delivery_id, buried_ms, cut=bool(more and more[0]))
+
+
+def _letter_keys(shard: int) -> tuple[str, ...]:
+    keys = ShardKeys(shard)
+    return (keys.meta, keys.inbox, keys.order, keys.dead, keys.dead_order)
 
 
 class Inbox:
@@ -47,21 +72,27 @@ class Inbox:
         self._wait_replicas = wait_replicas
 
     def accept(
-        self, shard: int, entries: Sequence[NewEntry], dead: Sequence[DeadLetter] = (), ignored: int = 0
+        self,
+        shard: int,
+        entries: Sequence[NewEntry],
+        dead: Sequence[DeadLetter] = (),
+        ignored: int = 0,
+        unkept: int = 0,
     ) -> Accepted:
         """Stores the part of a delivery that belongs to one shard; when it returns, all of it is in Redis.
 
+        ``unkept`` is how many more alerts are dead letters, which are counted as shed and not kept.
         Entries of another shard raise ``ValueError``. Nothing is kept when Redis is full (``StoreFull``).
         """
-        keys = ShardKeys(shard)
-        args: list[str | bytes | int] = [ignored, len(dead), len(entries)]
+        names = _letter_keys(shard)
+        args: list[str | bytes | int] = [ignored, len(dead) + unkept, len(entries), unkept]
+        args += (MAX_DEAD_LETTERS, MAX_DEAD_BYTES)
         for entry in entries:
             if shard_of(entry.storm_id) != shard:
                 raise ValueError(f"storm {entry.storm_id} does not belong to shard {shard}")
             args += (entry.entry_id, entry.alerts, entry.payload)
         for letter in dead:
             args += (letter.letter_id, _pack_letter(letter))
-        names = (keys.meta, keys.inbox, keys.order, keys.dead, keys.dead_order)
         if self._wait_replicas:
             reply = self._scripts.run_and_wait("accept", names, args, self._wait_replicas, WAIT_MS)
         else:
@@ -82,15 +113,13 @@ class Inbox:
 
     def bury(self, shard: int, entry_id: str, alerts: int, letter: DeadLetter) -> bool:
         """Turns an entry into a dead letter; False when it is gone."""
-        keys = ShardKeys(shard)
-        names = (keys.meta, keys.inbox, keys.order, keys.dead, keys.dead_order)
-        return bool(self._scripts.run("bury", names, (entry_id, alerts, letter.letter_id, _pack_letter(letter))))
+        bounds = (MAX_DEAD_LETTERS, MAX_DEAD_BYTES)
+        args = (entry_id, alerts, letter.letter_id, _pack_letter(letter), *bounds)
+        return bool(self._scripts.run("bury", _letter_keys(shard), args))
 
-    def trim(self, shard: int) -> int:
-        """Sheds dead letters beyond the bounds of count and age; how many went."""
-        keys = ShardKeys(shard)
-        names = (keys.meta, keys.dead, keys.dead_order)
-        return int(self._scripts.run("trim", names, (MAX_DEAD_LETTERS, DEAD_LETTER_AGE_MS)))
+    def trim(self, shard: int, age_ms: int = DEAD_LETTER_AGE_MS) -> int:
+        """Sheds dead letters beyond the bounds of age, count and bytes, about 100 a call; how many went."""
+        return int(self._scripts.run("trim", _letter_keys(shard), (MAX_DEAD_LETTERS, age_ms, MAX_DEAD_BYTES)))
 
     def dead_letters(self, cursor: str | None = None, limit: int = 100) -> tuple[list[DeadLetter], str | None]:
         """A page of dead letters, shard by shard, oldest first, and the cursor of the next page.
@@ -116,16 +145,66 @@ class Inbox:
                     offset += len(ids)
         return letters, f"{shard}.{offset}" if shard < SHARDS else None
 
-    def drop(self, letter_id: str) -> bool:
-        """Deletes one dead letter; False where there is none of that id."""
-        found = False
+    def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """One dead letter, wherever it lies."""
         with translated():
+            pipeline = self._client.pipeline(transaction=False)
             for shard in range(SHARDS):
-                keys = ShardKeys(shard)
-                if self._client.hdel(keys.dead, letter_id):
-                    self._client.zrem(keys.dead_order, letter_id)
-                    found = True
-        return found
+                pipeline.hget(ShardKeys(shard).dead, letter_id)
+                pipeline.zscore(ShardKeys(shard).dead_order, letter_id)
+            replies = pipeline.execute()
+        for raw, score in zip(replies[::2], replies[1::2], strict=True):
+            if raw is not None:
+                return _unpack_letter(letter_id, raw, int(score or 0))
+        return None
+
+    def drop(self, letter_id: str) -> bool:
+        """Deletes one dead letter, which stays counted; False where there is none of that id."""
+        return self._unbury(letter_id, 0)
+
+    def replayed(self, letter_id: str) -> bool:
+        """Deletes a dead letter whose alert was accepted again, just now, and takes it off the ledger with that.
+
+        Accepting comes first and in another shard: whoever dies in between leaves the alert accounted for as both, and
+        replaying it once more makes a duplicate, never a loss.
+        """
+        return self._unbury(letter_id, 1)
+
+    def _unbury(self, letter_id: str, replayed: int) -> bool:
+        calls = [(_letter_keys(shard), (letter_id, replayed)) for shard in range(SHARDS)]
+        replies = self._scripts.run_many("unbury", calls)
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+        return any(replies)
+
+    def letter_counts(self) -> LetterCounts:
+        """How many dead letters there are, and what became of others."""
+        held = shed = replayed = 0
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for shard in range(SHARDS):
+                pipeline.zcard(ShardKeys(shard).dead_order)
+                pipeline.hmget(ShardKeys(shard).meta, "sh", "rp")
+            replies = pipeline.execute()
+        for count, (gone, again) in zip(replies[::2], replies[1::2], strict=True):
+            held, shed, replayed = held + count, shed + int(gone or 0), replayed + int(again or 0)
+        return LetterCounts(held, shed, replayed)
+
+    def waiting(self) -> Waiting:
+        """What waits, in one round trip and by Redis's own clock."""
+        with translated():
+            seconds, micros = self._client.time()
+            pipeline = self._client.pipeline(transaction=False)
+            for shard in range(SHARDS):
+                pipeline.zcard(ShardKeys(shard).order)
+                pipeline.zrange(ShardKeys(shard).order, 0, 0, withscores=True)
+                pipeline.hget(ShardKeys(shard).meta, "pd")
+            replies = pipeline.execute()
+        now = int(seconds) * 1000 + int(micros) // 1000
+        heads = [int(head[0][1]) for head in replies[1::3] if head]
+        alerts = sum(max(0, int(pending or 0)) for pending in replies[2::3])
+        return Waiting(sum(replies[::3]), alerts, max(0, now - min(heads, default=now)))
 
     def depth(self) -> Depth:
         """Entries that wait, over all shards."""

@@ -16,6 +16,9 @@ BUDGET: Final = f"{PREFIX}:{{0}}:budget"
 JOBS: Final = f"{PREFIX}:{{0}}:jobs"
 """Hash: periodic job -> the ms of its last turn. No shard has it for itself."""
 
+WORKERS: Final = f"{PREFIX}:{{0}}:workers"
+"""Hash: worker -> the ms at which it last lived; gone when no worker is left."""
+
 POLLS: Final = f"{PREFIX}:{{0}}:polls"
 """Hash: questions for a poll of Alertmanager, the polls' number, what they did, and when each peer last answered."""
 

@@ -19,11 +19,14 @@ Client = redis.Redis | RedisCluster
 Arg = str | bytes | int
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "accept": ("accept",),
+    "accept": ("letters", "accept"),
     "take": ("take",),
     "split": ("split",),
-    "bury": ("bury",),
-    "trim": ("trim",),
+    "bury": ("letters", "bury"),
+    "trim": ("letters", "trim"),
+    "unbury": ("letters", "unbury"),
+    "audit": ("audit",),
+    "beat": ("beat",),
     "ingest": ("dedup", "storm", "ingest"),
     "claim": ("dedup", "storm", "claim"),
     "settle": ("dedup", "storm", "settle"),
@@ -35,7 +38,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "match": ("dedup", "storm", "match"),
     "missing": ("dedup", "storm", "missing"),
 }
-"""Callable script -> the files whose text makes it, in order; ``dedup`` and ``storm`` only define functions."""
+"""Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``letters`` define functions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class StoredEntry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An alert that could not be taken in, with the reason; ``alert`` is its JSON text as far as it could be read."""
+    """An alert that could not be taken in, with the reason; ``alert`` is its JSON text, maybe ``cut``."""
 
     letter_id: str
     reason: str
@@ -39,6 +39,7 @@ class DeadLetter:
     alert: str
     delivery_id: str
     buried_ms: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

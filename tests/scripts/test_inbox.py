@@ -164,11 +164,11 @@ def bury_many(lab: Lab, count: int, first: int = 0) -> None:
 
 
 def test_trim_sheds_by_count_the_oldest_first(lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given five letters where three may stay
-    monkeypatch.setattr(inbox_module, "MAX_DEAD_LETTERS", 3)
+    # Given five letters where only three may stay from now on
     for at in range(5):
         clock.at(at)
         bury_many(lab, 1, first=at)
+    monkeypatch.setattr(inbox_module, "MAX_DEAD_LETTERS", 3)
     # When the shard is trimmed, and again
     shed = lab.inbox.trim(SHARD), lab.inbox.trim(SHARD)
     # Then the two oldest went, and how many did is counted
@@ -178,30 +178,29 @@ def test_trim_sheds_by_count_the_oldest_first(lab: Lab, clock: Clock, monkeypatc
     assert lab.inbox.totals() == Ledger(received=5, dead_lettered=5)
 
 
-def test_trim_sheds_by_age(lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trim_sheds_by_age(lab: Lab, clock: Clock) -> None:
     # Given a letter that has just reached the age, and one that is younger
-    monkeypatch.setattr(inbox_module, "DEAD_LETTER_AGE_MS", 1000)
     bury_many(lab, 1)
     clock.at(1)
     bury_many(lab, 1, first=1)
     clock.at(1000)
     # When the shard is trimmed
-    shed = lab.inbox.trim(SHARD)
+    shed = lab.inbox.trim(SHARD, age_ms=1000)
     # Then the old one went
     assert shed == 1
     assert [one.letter_id for one in lab.inbox.dead_letters()[0]] == ["l0001"]
 
 
 def test_trim_is_bounded_a_call(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "MAX_DEAD_LETTERS", 0)
     bury_many(lab, 150)
+    monkeypatch.setattr(inbox_module, "MAX_DEAD_LETTERS", 0)
     assert [lab.inbox.trim(SHARD), lab.inbox.trim(SHARD), lab.inbox.trim(SHARD)] == [100, 50, 0]
     assert lab.key_kinds() == {"meta"}
 
 
 def test_trim_goes_on_when_redis_is_full(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "MAX_DEAD_LETTERS", 0)
     bury_many(lab, 3)
+    monkeypatch.setattr(inbox_module, "MAX_DEAD_LETTERS", 0)
     fill(lab.client)
     assert lab.inbox.trim(SHARD) == 3
 

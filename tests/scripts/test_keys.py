@@ -9,6 +9,7 @@ from importlib.resources import files
 import pytest
 from redis.crc import key_slot
 
+from lua_scripts.audit import Audit
 from lua_scripts.inbox import Inbox
 from lua_scripts.jobs import Jobs
 from lua_scripts.keys import SHARDS, ShardKeys, StormKeys, shard_of, storm_key_names
@@ -17,6 +18,7 @@ from lua_scripts.loader import PARTS, Arg, Scripts, sources
 from lua_scripts.orphans import OpenObject, Orphans
 from lua_scripts.records import DeadLetter, NewEntry
 from lua_scripts.storms import Storms
+from lua_scripts.workers import Workers
 from tests.scripts.lab import RULES, STORM, Lab, many
 
 
@@ -50,6 +52,9 @@ def test_every_key_of_a_call_shares_one_slot(lab: Lab, monkeypatch: pytest.Monke
     inbox.split(3, "none", [])
     inbox.bury(3, "none", 1, letter)
     inbox.trim(3)
+    inbox.drop("l")
+    Audit(lab.client).look()
+    Workers(lab.client).beat("worker")
     storms.ingest([lab.accept(*many(10))], RULES)
     leases.claim(STORM, "t", 1000, RULES)
     leases.settle_storm(STORM, "t", RULES, StormOutcome("Active"))
@@ -62,7 +67,7 @@ def test_every_key_of_a_call_shares_one_slot(lab: Lab, monkeypatch: pytest.Monke
     slots = [(name, {key_slot(key.encode()) for key in keys}) for name, keys, _ in recorded.calls]
     # Then each call has one, and no script was left out
     assert {name for name, _ in slots} >= {
-        "accept", "take", "split", "bury", "trim", "ingest", "claim", "settle", "sweep",
+        "accept", "take", "split", "bury", "trim", "unbury", "audit", "beat", "ingest", "claim", "settle", "sweep",
         "match", "missing", "turn",
     }  # fmt: skip
     assert [name for name, of_call in slots if len(of_call) != 1] == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from lua_scripts.keys import JOBS, SHARDS, ShardKeys
+from lua_scripts.keys import JOBS, SHARDS, WORKERS, ShardKeys
 from tests.support import objects
 from tests.support.expect import expected, ledger, outcome, single_rr, storm_rr
 from tests.support.scene import Scene, new_scene
@@ -129,9 +129,9 @@ def test_redis_is_as_empty_as_before_when_everything_is_closed(stack: Stack) -> 
 
 
 def bookkeeping(key: str) -> bool:
-    """Whether a key is one that stays: a shard's counters, turns of periodic jobs, what the broker has of its own."""
+    """Whether a key is one that stays: a shard's counters, turns of jobs, workers' beats, what the broker has."""
     return (
         key.startswith(("_kombu.", "unacked_mutex"))
-        or key == JOBS
+        or key in (JOBS, WORKERS)
         or key in {ShardKeys(shard).meta for shard in range(SHARDS)}
     )
