@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 StormKey = tuple[tuple[str, str], ...]
@@ -36,6 +37,7 @@ _KINDS_BEFORE_POD: Final = (
     ("statefulset", "StatefulSet"),
     ("daemonset", "DaemonSet"),
 )
+_BEFORE_POD: Final = frozenset(name for label, _ in _KINDS_BEFORE_POD for name in (label, "exported_" + label))
 _KINDS_AFTER_POD: Final = (("node", "Node"), ("service", "Service"), ("instance", "Instance"))
 _CLUSTER_SCOPED: Final = frozenset(("Node", "PersistentVolume", "Namespace"))
 _NODE_LABELS: Final = ("exported_node", "node", "kubernetes_node", "nodename")
@@ -96,14 +98,22 @@ def effective(labels: Mapping[str, str], name: str) -> str:
 def target_resource(labels: Mapping[str, str]) -> Resource:
     """The object that an alert is about: the first of these labels that it has."""
     kind, name = _kind_and_name(labels)
-    node = name if kind == "Node" else next((labels[label] for label in _NODE_LABELS if labels.get(label)), "")
+    node = name if kind == "Node" else _node(labels)
     return Resource(kind, name, "" if kind in _CLUSTER_SCOPED else effective(labels, "namespace"), node)
 
 
+def _node(labels: Mapping[str, str]) -> str:
+    for label in _NODE_LABELS:
+        if found := labels.get(label):
+            return found
+    return ""
+
+
 def _kind_and_name(labels: Mapping[str, str]) -> tuple[str, str]:
-    for label, kind in _KINDS_BEFORE_POD:
-        if name := effective(labels, label):
-            return kind, name
+    if not _BEFORE_POD.isdisjoint(labels):  # most alerts have none of them, and this is asked for every alert
+        for label, kind in _KINDS_BEFORE_POD:
+            if name := effective(labels, label):
+                return kind, name
     # An exported_pod is what the metric is about; a plain pod may be the exporter that was scraped.
     if name := labels.get("exported_pod", ""):
         return "Pod", name
@@ -126,6 +136,7 @@ def storm_key(labels: Mapping[str, str], group_by: Sequence[str]) -> StormKey:
     )
 
 
+@lru_cache(maxsize=256)
 def storm_id(key: StormKey) -> str:
     """16 hex digits that stand for a storm key, whatever the order of its labels."""
     return _hash(dict(key))
