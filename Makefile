@@ -16,7 +16,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # -qq: errors only
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
-PYTEST_ARGS ?=
+# Two processes on two cores; a file stays in one of them, for it shares servers among its tests.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 SOAK_ARGS ?=
 
 help:
