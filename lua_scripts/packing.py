@@ -17,8 +17,16 @@ from lua_scripts.records import ResourceRecord
 _HEX16: Final = re.compile(r"[0-9a-f]{16}")
 GENERATIONS: Final = 32768
 """Flush generations that a resource record tells apart."""
-_SHORT: Final = struct.Struct(">HBB6s")
-_LONG: Final = struct.Struct(">H3s3s6s")
+YEAR_2020: Final = 1_577_836_800_000
+_SHORT: Final = struct.Struct(">HBB5s")
+_LONG: Final = struct.Struct(">H3s3s5s")
+_KINDS: Final = (
+    "Pod", "Node", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "PersistentVolumeClaim",
+    "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "Instance", "Unknown",
+)  # fmt: skip
+"""Kinds that take one byte; others are spelt out. New ones go to the end: stored records hold the places."""
+_KIND_OF: Final = {chr(at): kind for at, kind in enumerate(_KINDS, 1)}
+_BYTE_OF: Final = {kind: byte for byte, kind in _KIND_OF.items()}
 _LABEL_ID: Final = 6
 
 
@@ -51,11 +59,12 @@ def pack_resource(kind: str, name: str, namespace: str, node: str, storm_namespa
 
     The text is kind and name; the node where there is one; then the namespace where it is not that of the storm key.
     """
+    text = _BYTE_OF.get(kind, f"{kind}\0") + name
     rid = hashlib.blake2b(f"{kind}\0{name}\0{namespace}".encode(), digest_size=8).digest()
     if namespace != storm_namespace:
-        text = f"{kind}\0{name}\0{node}\0{namespace}"
-    else:
-        text = f"{kind}\0{name}\0{node}" if node else f"{kind}\0{name}"
+        text += f"\0{node}\0{namespace}"
+    elif node:
+        text += f"\0{node}"
     return rid, text.encode()
 
 
@@ -76,10 +85,13 @@ def unpack_resource(raw: bytes, storm_namespace: str = "") -> ResourceState:
         stamp, long_count, long_shown, first = _LONG.unpack_from(raw)
         stamp, size = stamp - GENERATIONS, _LONG.size
         count, shown = int.from_bytes(long_count, "big"), int.from_bytes(long_shown, "big")
-    parts = raw[size:].decode().split("\0")
+    text = raw[size:].decode()
+    kind = _KIND_OF.get(text[:1])
+    parts = [kind, *text[1:].split("\0")] if kind else text.split("\0")
     kind, name, node = (*parts, "", "", "")[:3]
     namespace = parts[3] if len(parts) > 3 else storm_namespace
-    return ResourceState(ResourceRecord(kind, name, namespace, node, int.from_bytes(first, "big"), count), shown, stamp)
+    first_ms = YEAR_2020 + int.from_bytes(first, "big")
+    return ResourceState(ResourceRecord(kind, name, namespace, node, first_ms, count), shown, stamp)
 
 
 @dataclass(frozen=True, slots=True)

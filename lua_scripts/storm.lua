@@ -54,21 +54,21 @@ end
 -- A resource record is '>I2BBI6' and text: flush generation `stamp`, members firing, members firing as of that generation,
 -- first seen; where a count exceeds a byte it is '>I2I3I3I6', the stamp raised by GENERATIONS.
 -- The copy is made at the first change after a flush, so a resolved storm can still show what it last listed.
-local GENERATIONS = 32768
+local GENERATIONS, YEAR_2020 = 32768, 1577836800000
 
 local function unpack_resource(raw)
   if not raw then return nil end
   local stamp = struct.unpack('>I2', raw)
   local long = stamp >= GENERATIONS
-  local _, count, shown, first, at = struct.unpack(long and '>I2I3I3I6' or '>I2BBI6', raw)
+  local _, count, shown, first, at = struct.unpack(long and '>I2I3I3I5' or '>I2BBI5', raw)
   if long then stamp = stamp - GENERATIONS end
-  return { count = count, first = first, shown = shown, stamp = stamp, text = raw:sub(at) }
+  return { count = count, first = first + YEAR_2020, shown = shown, stamp = stamp, text = raw:sub(at) }
 end
 
 local function pack_resource(resource)
-  local count, shown, stamp, form = resource.count, resource.shown, resource.stamp, '>I2BBI6'
-  if count > 255 or shown > 255 then stamp, form = stamp + GENERATIONS, '>I2I3I3I6' end
-  return struct.pack(form, stamp, count, shown, resource.first) .. resource.text
+  local count, shown, stamp, form = resource.count, resource.shown, resource.stamp, '>I2BBI5'
+  if count > 255 or shown > 255 then stamp, form = stamp + GENERATIONS, '>I2I3I3I5' end
+  return struct.pack(form, stamp, count, shown, math.max(0, resource.first - YEAR_2020)) .. resource.text
 end
 
 local function count_resource(resource, by, generation)
