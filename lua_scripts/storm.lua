@@ -51,8 +51,8 @@ local function write_header(header)
   if #set > 0 then redis.call('HSET', KEYS[6], unpack(set)) end
 end
 
--- A resource record is '>I2BBI6' and text: flush generation `stamp`, members firing, members firing as of that generation,
--- first seen; where a count exceeds a byte it is '>I2I3I3I6', the stamp raised by GENERATIONS.
+-- A resource record is '>I2BBI5' and text: flush generation `stamp`, members firing, members firing as of that generation,
+-- first seen in ms since 2020; where a count exceeds a byte it is '>I2I3I3I5', the stamp raised by GENERATIONS.
 -- The copy is made at the first change after a flush, so a resolved storm can still show what it last listed.
 local GENERATIONS, YEAR_2020 = 32768, 1577836800000
 
