@@ -122,12 +122,13 @@ if header.ph ~= 'G' then
 end
 
 -- Singles: what each that is due needs now.
-local tasks = {}
+local tasks, closed = {}, false
 local due = redis.call('ZRANGEBYSCORE', KEYS[16], '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
 for _, fingerprint in ipairs(due) do
   local single = unpack_single(redis.call('HGET', KEYS[15], fingerprint))
   local member = unpack_member(redis.call('HGET', KEYS[8], fingerprint))
-  local want
+  local want, unwritten = nil, single and single.since or 0
+  if single then single.since = 0 end
   if not single or not member then
     redis.call('ZREM', KEYS[16], fingerprint)
     redis.call('HDEL', KEYS[15], fingerprint)
@@ -157,15 +158,15 @@ for _, fingerprint in ipairs(due) do
     redis.call('HDEL', KEYS[17], fingerprint)
     redis.call('HDEL', KEYS[8], fingerprint)
     redis.call('ZREM', KEYS[16], fingerprint)
+    single, closed = nil, true
   else
     redis.call('ZADD', KEYS[16], member.turn + rules.reopen_window, fingerprint)
   end
+  local pin = want and single.state == 'P'
+  -- Pinned before the first write: whoever comes later knows that this name may exist.
+  if pin then single.state = 'N' end
+  if single and member and (pin or unwritten > 0) then redis.call('HSET', KEYS[15], fingerprint, pack_single(single)) end
   if want then
-    -- Pinned before the first write: whoever comes later knows that this name may exist.
-    if single.state == 'P' then
-      single.state = 'N'
-      redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
-    end
     local resource = redis.call('HGET', KEYS[9], member.rid) or ''
     tasks[#tasks + 1] = {
       fingerprint, want, string.format('%.0f', single.opened), single.wrote, single.flaps, single.uid, single.version,
@@ -173,6 +174,7 @@ for _, fingerprint in ipairs(due) do
     }
   end
 end
+if closed then drop_resources() end
 if next(orphan_singles) then
   -- Their alerts have not come again yet.
   redis.call('HSET', KEYS[18], sid, cmsgpack.pack({ storm = false, singles = orphan_singles }))

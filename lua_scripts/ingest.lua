@@ -314,12 +314,14 @@ if header.ph == 'G' then
       if not single and members[fingerprint] then
         single = {
           state = 'P', opened = received, last = received, flaps = 0, wrote = '', uid = '', version = '', namespace = '',
+          since = 0,
         }
         kept[#kept + 1] = fingerprint
         kept[#kept + 1] = details[news_at[fingerprint]] or ''
         due = now + rules.single_hold
       elseif single and class ~= 'du' and single.state ~= 'P' then
-        due = now + rules.debounce
+        if single.since == 0 then single.since = now end
+        due = math.min(now + rules.debounce, single.since + rules.max_wait)
         if class == 'ro' and single.wrote == 'R' then single.flaps = single.flaps + 1 end
       end
       if single then

@@ -180,7 +180,7 @@ class Leases:
                 if raw_fingerprint in seen:
                     continue
                 seen.add(raw_fingerprint)
-                state, opened, _, _, wrote, uid, version, namespace = packing.unpack(raw)
+                state, opened, _, _, wrote, uid, version, namespace, *_ = packing.unpack(raw)
                 yield NamedSingle(
                     packing.unpack_fingerprint(raw_fingerprint), states[state], int(opened), _PHASES[wrote.decode()],
                     uid.decode(), version.decode(), namespace.decode(),

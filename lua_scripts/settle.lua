@@ -37,9 +37,13 @@ local function settle_storm()
     header.fd, header.fu = now + retry, earlier(header.fu, now)
     return true
   end
-  if wrote == 'T' and not dirty then
-    forget(sid)
-    return nil
+  if wrote == 'T' then
+    if not dirty and now >= header.ls + rules.stale_after then
+      forget(sid)
+      return nil
+    end
+    -- There was news while it was written, be it a mere repeat: the storm goes on, and its RR must say so.
+    dirty = true
   end
   header.wp, header.dg, header.fa, header.lw = wrote, digest, 0, now
   if more == 1 then
@@ -65,6 +69,7 @@ local function forget_single(fingerprint, member)
   redis.call('HDEL', KEYS[8], fingerprint)
   redis.call('HDEL', KEYS[15], fingerprint)
   redis.call('ZREM', KEYS[16], fingerprint)
+  drop_resources()
 end
 
 local function settle_single(item, retry)
@@ -74,6 +79,8 @@ local function settle_single(item, retry)
   if not single or not member then return end
   local gathers = header.ph == 'G'
   if wrote == '' then
+    single.since = earlier(single.since, now)
+    redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
     if gathers then redis.call('ZADD', KEYS[16], now + retry, fingerprint) end
     return
   end
@@ -83,14 +90,17 @@ local function settle_single(item, retry)
     return
   end
   single.state, single.wrote, single.uid, single.version, single.namespace = 'W', wrote, uid, version, namespace
+  local at
+  if member.state == 'F' and wrote == 'A' then
+    at, single.since = single.last + rules.stale_after, 0
+  elseif member.state == 'R' and wrote == 'R' then
+    at, single.since = member.turn + rules.reopen_window, 0
+  else
+    single.since = earlier(single.since, now)
+    at = math.min(now + rules.debounce, single.since + rules.max_wait)
+  end
   redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
   if not gathers then return end
-  local at = now + rules.debounce
-  if member.state == 'F' and wrote == 'A' then
-    at = single.last + rules.stale_after
-  elseif member.state == 'R' and wrote == 'R' then
-    at = member.turn + rules.reopen_window
-  end
   redis.call('ZADD', KEYS[16], at, fingerprint)
 end
 

@@ -82,19 +82,20 @@ local function count_resource(resource, by, generation)
 end
 
 -- A Single's record: state P(ending) N(amed) W(ritten) S(uperseded), received of its first firing, last news, flaps,
--- the phase last written (A R), uid, resourceVersion, namespace.
+-- the phase last written (A R), uid, resourceVersion, namespace, since when a change is not written (0: none is).
 local function unpack_single(raw)
   if not raw then return nil end
-  local state, opened, last, flaps, wrote, uid, version, namespace = unpack(cmsgpack.unpack(raw))
+  local state, opened, last, flaps, wrote, uid, version, namespace, since = unpack(cmsgpack.unpack(raw))
   return {
     state = state, opened = opened, last = last, flaps = flaps, wrote = wrote, uid = uid, version = version,
-    namespace = namespace,
+    namespace = namespace, since = since or 0,
   }
 end
 
 local function pack_single(single)
   return cmsgpack.pack({
     single.state, single.opened, single.last, single.flaps, single.wrote, single.uid, single.version, single.namespace,
+    single.since or 0,
   })
 end
 
@@ -174,6 +175,18 @@ local function enqueue(header, sid)
   if at == 0 then at = now end
   redis.call('ZADD', KEYS[4], at, sid)
   return at
+end
+
+-- Where no flush does: drops the resources that no member refers to any more. To read all members at every Single that
+-- closes would be too much for many of them; then it waits until half of the resources are such.
+local function drop_resources()
+  local members = redis.call('HLEN', KEYS[8])
+  if members > 500 and redis.call('HLEN', KEYS[9]) <= 2 * members then return end
+  local used = {}
+  for _, raw in ipairs(redis.call('HVALS', KEYS[8])) do used[unpack_member(raw).rid] = true end
+  for _, rid in ipairs(redis.call('HKEYS', KEYS[9])) do
+    if not used[rid] then redis.call('HDEL', KEYS[9], rid) end
+  end
 end
 
 -- Forgets the storm; only tombstones of unknown members stay, and expire by themselves.
