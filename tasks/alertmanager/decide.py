@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from app.alerts import Alert, Matcher, storm_id, storm_key
 from lua_scripts.presence import Absences, FiringMember, HeldOf
+from lua_scripts.records import StormRecord
 from tasks.alertmanager.listing import ListedAlert, Listing
 
 POLLS: Final = 3
@@ -21,28 +23,26 @@ class Wanted:
     """Listed alerts that concern us, by storm id: those that may have to be fed, and those that are silenced."""
 
     active: Mapping[str, Sequence[ListedAlert]]
-    silenced: Mapping[str, Sequence[str]]
+    silenced: Mapping[str, Sequence[ListedAlert]]
 
     def fingerprints(self) -> dict[str, list[str]]:
         """What to ask Redis about."""
         asked: dict[str, list[str]] = {}
-        for storm, alerts in self.active.items():
+        for storm, alerts in chain(self.active.items(), self.silenced.items()):
             asked.setdefault(storm, []).extend(one.alert.fingerprint for one in alerts)
-        for storm, fingerprints in self.silenced.items():
-            asked.setdefault(storm, []).extend(fingerprints)
         return asked
 
 
 def concern(listing: Listing, group_by: Sequence[str], ignore: Sequence[Matcher], receiver: str) -> Wanted:
     """Where a receiver is named only its alerts are fed; what is silenced matters whoever receives it."""
     active: dict[str, list[ListedAlert]] = {}
-    silenced: dict[str, list[str]] = {}
+    silenced: dict[str, list[ListedAlert]] = {}
     for listed in listing.alerts.values():
         if any(matcher.matches(listed.alert.labels) for matcher in ignore):
             continue
         storm = storm_id(storm_key(listed.alert.labels, group_by))
         if listed.silenced:
-            silenced.setdefault(storm, []).append(listed.alert.fingerprint)
+            silenced.setdefault(storm, []).append(listed)
         elif listed.active and (listed.named or not receiver):
             active.setdefault(storm, []).append(listed)
     return Wanted(active, silenced)
@@ -69,13 +69,29 @@ def to_feed(
 
 def silenced_members(wanted: Wanted, held: Mapping[str, HeldOf]) -> dict[str, int]:
     """How many firing members of each open storm are silenced."""
-    counts: dict[str, int] = {}
-    for storm, fingerprints in wanted.silenced.items():
-        known = held.get(storm, HeldOf()).alerts
-        count = sum(1 for fingerprint in fingerprints if fingerprint in known and known[fingerprint].firing)
-        if count:
-            counts[storm] = count
-    return counts
+    counts = {storm: len(_firing(alerts, held.get(storm))) for storm, alerts in wanted.silenced.items()}
+    return {storm: count for storm, count in counts.items() if count}
+
+
+def to_refresh(wanted: Wanted, held: Mapping[str, HeldOf], storms: Iterable[StormRecord]) -> list[Alert]:
+    """What is told once more so that it does not go stale: Alertmanager repeats nothing that it silences.
+
+    One alert is enough for a storm; where there is none each has a Single that would go stale by itself.
+    """
+    repeated: list[Alert] = []
+    for storm in storms:
+        listed = (*wanted.active.get(storm.storm_id, ()), *wanted.silenced.get(storm.storm_id, ()))
+        firing = _firing(listed, held.get(storm.storm_id))
+        repeated += firing if storm.phase == "GATHERING" else firing[:1]
+    return repeated
+
+
+def _firing(alerts: Iterable[ListedAlert], held: HeldOf | None) -> list[Alert]:
+    """Those of the alerts that the storm holds as firing."""
+    known = held.alerts if held else {}
+    return [
+        one.alert for one in alerts if one.alert.fingerprint in known and known[one.alert.fingerprint].firing
+    ]  # fmt: skip
 
 
 def absent(members: Iterable[FiringMember], present: frozenset[str]) -> Iterator[FiringMember]:

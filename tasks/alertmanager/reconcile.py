@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -20,7 +20,7 @@ from lua_scripts.polls import Polls
 from lua_scripts.presence import Absences, Presence
 from lua_scripts.records import NewEntry, Rules, StormRecord
 from lua_scripts.storms import Storms
-from tasks.alertmanager.decide import absent, concern, presume, presumed_resolve, silenced_members, to_feed
+from tasks.alertmanager.decide import absent, concern, presume, presumed_resolve, silenced_members, to_feed, to_refresh
 from tasks.alertmanager.listing import Listing, overlay
 from tasks.alertmanager.peers import peer_of, read_peers
 
@@ -47,6 +47,7 @@ class Compared:
     fed: int = 0
     presumed: int = 0
     silenced: int = 0
+    refreshed: int = 0
     skipped: str = ""
 
 
@@ -71,10 +72,10 @@ class AlertReconciler:
         self._doors = doors
         self._peers = [peer_of(url) for url in settings.alertmanager_url]
 
-    def poll(self, *, counting: bool, asked: int) -> Compared:
+    def poll(self, *, counting: bool, asked: int, refresh: bool) -> Compared:
         """Reads and compares. Only a ``counting`` poll presumes; an ``asked`` one feeds what has only just begun too.
 
-        Raises ``StoreError``.
+        ``refresh``: what is listed and held is told once more. Raises ``StoreError``.
         """
         compared = Compared()
         oldest = self._doors.inbox.depth().oldest_ms
@@ -82,7 +83,7 @@ class AlertReconciler:
             compared.skipped = "the inbox is behind"
             return compared
         listing = self._read(compared)
-        held_up = self._compare(listing, compared, counting=counting, asked=asked)
+        held_up = self._compare(listing, compared, counting=counting, asked=asked, refresh=refresh)
         if asked and compared.peers == len(self._peers) and not held_up:
             self._doors.polls.answer(asked)
         return compared
@@ -101,7 +102,7 @@ class AlertReconciler:
         compared.peers, compared.complete, compared.listed = len(lists), listing.complete, len(listing.present)
         return listing
 
-    def _compare(self, listing: Listing, compared: Compared, *, counting: bool, asked: int) -> bool:
+    def _compare(self, listing: Listing, compared: Compared, *, counting: bool, asked: int, refresh: bool) -> bool:
         """Whether something that is to be fed has to wait for another poll."""
         settings, doors = self._settings, self._doors
         wanted = concern(listing, settings.group_by, settings.ignore, settings.alertmanager_receiver)
@@ -111,6 +112,7 @@ class AlertReconciler:
             resolve_grace_ms=settings.reconcile_grace,
         )  # fmt: skip
         held_up = self._feed(feed, compared)
+        room = MAX_FED if refresh and not held_up else 0
         number = doors.polls.begin(complete=listing.complete) if counting else 0
         silenced = silenced_members(wanted, held)
         compared.silenced = sum(silenced.values())
@@ -124,6 +126,10 @@ class AlertReconciler:
                     doors.presence.note_silenced(storm.storm_id, count, self._rules)
             if counting and listing.complete:
                 self._presume(page, listing, number, compared)
+            if room > 0 and (repeated := to_refresh(wanted, held, page)[:room]):
+                room -= len(repeated)
+                self._accept(chain.from_iterable(make_entries(uuid.uuid4().hex, repeated, settings).values()))
+                compared.refreshed += len(repeated)
             if cursor is None:
                 return held_up
 
@@ -135,7 +141,7 @@ class AlertReconciler:
             compared.skipped = "Redis is nearly full"
             return True
         entries = make_entries(uuid.uuid4().hex, alerts[:MAX_FED], self._settings)
-        self._accept(list(chain.from_iterable(entries.values())))
+        self._accept(chain.from_iterable(entries.values()))
         compared.fed = len(alerts[:MAX_FED])
         self._doors.polls.count(fed=compared.fed)
         log.info("fed alerts that Alertmanager lists and no storm held", alerts=compared.fed)
@@ -158,7 +164,7 @@ class AlertReconciler:
             if noted.counts or before != Absences():
                 presence.note_absences(storm.storm_id, noted, self._settings.reconcile_every * 3 + 60_000)
 
-    def _accept(self, entries: Sequence[NewEntry]) -> None:
+    def _accept(self, entries: Iterable[NewEntry]) -> None:
         by_shard: dict[int, list[NewEntry]] = {}
         for entry in entries:
             by_shard.setdefault(shard_of(entry.storm_id), []).append(entry)

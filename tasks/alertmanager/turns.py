@@ -47,7 +47,8 @@ def reconcile_alerts(services: Services) -> Compared:
             services.inbox, services.storms, services.presence, services.polls, lambda: read_memory(services.client),
             lambda shard: _wake(services, shard),
         )  # fmt: skip
-        return AlertReconciler(settings, services.rules, doors).poll(counting=counting, asked=asked)
+        refresh = counting and services.jobs.my_turn("reconcile-refresh", settings.stale_after // 3)
+        return AlertReconciler(settings, services.rules, doors).poll(counting=counting, asked=asked, refresh=refresh)
     except StoreError as error:
         log.warning("not compared with Alertmanager, the next turn will be", reason=str(error))
         return Compared(skipped=str(error))

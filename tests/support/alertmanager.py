@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ receivers:
     webhook_configs:
       - url: {url}
         send_resolved: true
+        max_alerts: {max_alerts}
         http_config:
           authorization:
             type: Bearer
@@ -45,13 +47,13 @@ def executable() -> str:
 
 
 class Alertmanager:
-    """Sends what it is given to one webhook. Used as a context manager."""
+    """Sends what it is given to one webhook. Used as a context manager. ``port``: where somebody knows it already."""
 
-    def __init__(self, folder: Path, *, webhook_url: str, token: str) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, *, webhook_url: str, token: str, port: int = 0, max_alerts: int = 0) -> None:
+        self.port = port or free_port()
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "alertmanager.yml"
-        configuration.write_text(CONFIGURATION.format(url=webhook_url, token=token))
+        configuration.write_text(CONFIGURATION.format(url=webhook_url, token=token, max_alerts=max_alerts))
         self.process = Process(
             "alertmanager",
             [
@@ -63,9 +65,13 @@ class Alertmanager:
         )  # fmt: skip
 
     def __enter__(self) -> Alertmanager:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, or start it again: what it knew of alerts is gone."""
         self.process.start()
         wait_until(self._ready, "Alertmanager to be ready", describe=self.process.log)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
@@ -90,4 +96,21 @@ class Alertmanager:
             body.append(one if alert.ends_at is None else one | {"endsAt": timestamp(alert.ends_at)})
         headers = {"Content-Type": "application/json"}
         answer = request(self.port, "POST", "/api/v2/alerts", body=json.dumps(body).encode(), headers=headers)
+        assert answer.status == 200, answer
+
+    def silence(self, **labels: str) -> str:
+        """Silence the alerts with these labels for an hour; the silence's id."""
+        now = datetime.now(UTC)
+        body = {
+            "matchers": [{"name": name, "value": value, "isRegex": False} for name, value in labels.items()],
+            "startsAt": timestamp(now), "endsAt": timestamp(now + timedelta(hours=1)), "createdBy": "a test",
+            "comment": "a test",
+        }  # fmt: skip
+        headers = {"Content-Type": "application/json"}
+        answer = request(self.port, "POST", "/api/v2/silences", body=json.dumps(body).encode(), headers=headers)
+        assert answer.status == 200, answer
+        return str(answer.json["silenceID"])
+
+    def end_silence(self, silence: str) -> None:
+        answer = request(self.port, "DELETE", f"/api/v2/silence/{silence}")
         assert answer.status == 200, answer

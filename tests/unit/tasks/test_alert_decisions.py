@@ -7,6 +7,7 @@ from dataclasses import replace
 from app.alerts import Alert, storm_id
 from app.settings import load
 from lua_scripts.presence import Absences, FiringMember, Held, HeldOf
+from lua_scripts.records import StormRecord
 from tasks.alertmanager.decide import (
     MAX_ABSENT,
     Wanted,
@@ -16,6 +17,7 @@ from tasks.alertmanager.decide import (
     presumed_resolve,
     silenced_members,
     to_feed,
+    to_refresh,
 )
 from tasks.alertmanager.listing import ListedAlert, Listing
 
@@ -82,6 +84,24 @@ def test_silenced_counts_firing_members_only() -> None:
     held = {STORM: HeldOf(True, {"fires": Held(True, 0), "ended": Held(False, 1)})}
     assert silenced_members(found, held) == {STORM: 1}
     assert silenced_members(found, {}) == {}
+
+
+def test_what_is_listed_and_held_is_told_once_more_before_it_goes_stale() -> None:
+    # Given a storm key with members that fire, silenced or not, one that ended and one nobody knows
+    found = wanted(
+        listed("active"), listed("silent", active=False, silenced=True), listed("ended"), listed("stranger"),
+    )  # fmt: skip
+    held = {
+        STORM: HeldOf(True, {"active": Held(True, 0), "silent": Held(True, 0), "ended": Held(False, 1)}),
+    }  # fmt: skip
+    # Then each of its Singles is kept alive, or one alert where it is a storm, and nothing where it is not open
+    for phase, names in (("GATHERING", ["active", "silent"]), ("ACTIVE", ["active"])):
+        storm = StormRecord(
+            storm_id=STORM, name="", namespace="shop", key={}, phase=phase, storm_type="", epoch_ms=1, alert_count=2,
+            total_alerts=3, first_seen_ms=1, last_seen_ms=1, flaps=0, fence=1,
+        )  # type: ignore[arg-type]  # fmt: skip
+        assert [alert.fingerprint for alert in to_refresh(found, held, [storm])] == names
+    assert to_refresh(found, held, []) == []
 
 
 def member(name: str, starts: int = 1000, last_end: int = 0) -> FiringMember:
