@@ -261,3 +261,22 @@ def test_one_peer_is_enough_to_learn_what_fires_but_not_what_is_over(tmp_path: P
             away = [line for line in stack.workers[0].log().splitlines() if "cannot be read" in line]
             assert len([line for line in away if f":{port}" not in line]) == 1, away
             assert "hush" not in stack.workers[0].log()
+
+
+def test_what_stays_silenced_does_not_go_stale(tmp_path: Path) -> None:
+    # Given a storm and a lone alert, silenced, so that Alertmanager repeats neither, and a short time without news
+    scene = new_scene()
+    lone = scene.pod_alert("db-0", "Lone")
+    for stack, sender in pair(tmp_path, STALE_AFTER="6s"):
+        alerts = scene.pods(12)
+        sender.tell([*alerts, lone])
+        wait_storms(stack, scene, storm_rr(alerts))
+        wait_until(lambda stack=stack: stack.objects(scene.key("Lone")), "the lone alert's RR")
+        sender.silence(namespace=scene.namespace)
+        # When it is polled for longer than that
+        after_polls(stack, 15)
+        # Then both are active as before
+        assert [(view["phase"], view["alertCount"], view["flaps"]) for view in storms(stack, scene)] == [
+            ("Active", 12, 0)
+        ]  # fmt: skip
+        assert [rr["status"]["phase"] for rr in stack.objects(scene.key("Lone"))] == ["Active"]
