@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from lua_scripts.errors import StoreError, StoreFull, StoreTimeout, StoreUnreachable, StoreUnsafe
+from lua_scripts.errors import (
+    StoreError,
+    StoreFull,
+    StoreOverloaded,
+    StoreTimeout,
+    StoreUnreachable,
+    StoreUnsafe,
+)
 
 PROBLEM_TYPE: Final = "urn:stormfold:problem:"
 CONTENT_TYPE: Final = "application/problem+json"
@@ -97,6 +104,7 @@ def unavailable(error: StoreError) -> ProblemError:
 
 _STORE_PROBLEMS: Final = (
     (StoreFull, "redis-out-of-memory", "Redis is out of memory"),
+    (StoreOverloaded, "overloaded", "Alerts wait longer than intake may go on"),
     (StoreTimeout, "redis-timeout", "Redis did not answer in time"),
     (StoreUnreachable, "redis-unreachable", "Redis cannot be reached"),
     (StoreUnsafe, "redis-unsafe", "Redis must not be used as it is configured"),

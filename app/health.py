@@ -19,10 +19,13 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Redis answers, keeps what it is given and knows the scripts. A broken sink is no reason to refuse intake."""
+    """Redis answers, keeps what it is given and knows the scripts. A broken sink is no reason to refuse intake.
+
+    What is worth a warning stands in the body: it is no reason to be given no work.
+    """
     services: Services = current_app.extensions["stormfold"]
     try:
-        services.store.check_ready()
+        warnings = services.store.check_ready()
     except StoreError as error:
         raise unavailable(error) from error
-    return jsonify(status="ready")
+    return jsonify(status="ready", warnings=list(warnings)) if warnings else jsonify(status="ready")

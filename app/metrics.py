@@ -71,7 +71,8 @@ class _StoreCollector(Collector):
         up = GaugeMetricFamily("stormfold_redis_up", "Whether Redis answered this scrape.")
         try:
             ledger, depth, due = self._store.totals(), self._store.depth(), self._store.due_counts()
-            polls = self._store.poll_report()
+            polls, letters, audited = self._store.poll_report(), self._store.letter_counts(), self._store.audited()
+            beats = self._store.last_beats()
         except StoreError:
             up.add_metric((), 0)
             yield up
@@ -83,9 +84,25 @@ class _StoreCollector(Collector):
         alerts = CounterMetricFamily(
             "stormfold_alerts", "Alerts by what became of them; received is their sum and pending.", labels=("class",)
         )
+        # A counter must not fall: what was replayed stays here as both, while the ledger has it once.
+        counts["received"] += letters.replayed
+        counts["deadLettered"] += letters.replayed
         for name, value in counts.items():
             alerts.add_metric((name,), value)
         yield alerts
+        for name, text, count in (
+            ("dead_letters_shed", "Dead letters dropped beyond the bounds of number, bytes and age.", letters.shed),
+            ("dead_letters_replayed", "Dead letters put into the inbox again.", letters.replayed),
+        ):
+            yield CounterMetricFamily(f"stormfold_{name}", text, value=count)
+        beat = GaugeMetricFamily(
+            "stormfold_worker_last_live_timestamp_seconds",
+            "When a worker last consumed, or found nothing to consume.",
+            labels=("worker",),
+        )
+        for worker, at_ms in sorted(beats.items()):
+            beat.add_metric((worker,), at_ms / 1000)
+        yield beat
         age_s = max(0.0, time.time() - depth.oldest_ms / 1000) if depth.entries else 0.0
         for name, text, figure in (
             ("alerts_pending", "Accepted alerts that no worker has taken in yet.", pending),
@@ -93,8 +110,13 @@ class _StoreCollector(Collector):
             ("inbox_oldest_age_seconds", "Age of the oldest entry in the inbox.", age_s),
             ("storms_open", "Storm keys with an open history.", due.open),
             ("storms_due", "Storms whose time to act has come.", due.due),
+            ("dead_letters", "Dead letters that are held.", letters.held),
+            ("ledger_unbalanced", "Shards and storms whose ledger did not balance when last looked at; 0 is right.",
+             audited.unbalanced),
+            ("ledger_checked_timestamp_seconds", "When the shard looked at longest ago was looked at; 0: not yet.",
+             audited.oldest_ms / 1000),
             ("due_lag_seconds", "How late the most overdue storm is.", due.overdue_ms / 1000),
-        ):
+        ):  # fmt: skip
             yield GaugeMetricFamily(f"stormfold_{name}", text, value=figure)
         if polls:
             yield from _poll_metrics(polls)

@@ -57,6 +57,13 @@ def count(minimum: int, maximum: int = 1_000_000_000) -> Callable[[str], int]:
     return parse
 
 
+def percent(text: str) -> int:
+    """A share such as ``80%``."""
+    if not re.fullmatch(r"\d{1,3}%", text, re.ASCII) or not 1 <= int(text[:-1]) <= 100:
+        raise ValueError(f"{text!r} is no share from 1% to 100%")
+    return int(text[:-1])
+
+
 def choice(*names: str) -> Callable[[str], str]:
     """One of the names."""
 

@@ -80,6 +80,10 @@ class Settings:
 
     webhook_token: str | None = _setting("", of.token, "bearer token that callers must show", secret=True)
     basic_auth: str | None = _setting("", of.user_and_password, "user:password that callers must show", secret=True)
+    admit_memory: int = _setting(
+        "80%", of.percent, "share of Redis's maxmemory at which intake stops, counting what waiting alerts will become"
+    )
+    admit_age: int = _setting("2m", of.duration(1), "age of the oldest waiting alert at which intake stops")
     max_body: int = _setting("32MiB", of.size, "largest body of a webhook")
     alertmanager_url: tuple[str, ...] = _setting(
         "", of.http_urls, "every Alertmanager that posts here, a list: what was missed is fetched there", secret=True
@@ -99,6 +103,9 @@ class Settings:
     flower_port: int = _setting("5555", of.count(1, 65_535), "port of Flower")
     web_threads: int = _setting("8", of.count(1, 256), "threads that answer requests")
     concurrency: int = _setting("2", of.count(1, 256), "pool processes of a worker")
+    worker_heartbeat_file: str = _setting(
+        "", of.text, "file that a worker touches while it lives, for a liveness probe; empty: none"
+    )
     log_level: str = _setting("info", of.choice("debug", "info", "warning", "error"), "what is logged at all")
     log_format: str = _setting("console", of.choice("console", "json"), "how log lines look")
 

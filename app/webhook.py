@@ -12,8 +12,10 @@ from typing import Any, Final, NoReturn
 import structlog
 from flask import Blueprint, Response, current_app, request
 
+from app.admission import state_of_all
 from app.alerts import Alert
 from app.errors import invalid_envelope, invalid_json, too_large, unavailable, unsupported_media_type
+from app.letters import LETTER_MAX, make_letter
 from app.notify import RECONCILE
 from app.schemas import Envelope, MalformedAlertError, Webhook
 from app.services import Services
@@ -23,10 +25,11 @@ from lua_scripts.records import DeadLetter, NewEntry
 
 DEADLINE_S: Final = 0.5
 """After this long no further shard is begun; with one call's own timeout the answer stays within a second."""
-LETTER_MAX: Final = 16 * 1024
 LETTERS_MAX: Final = 1024 * 1024
-"""Characters of an alert's JSON that a dead letter keeps, and all dead letters of one delivery together."""
+"""Characters that all dead letters of one delivery keep together."""
 LETTERS_PER_CALL: Final = 100
+LETTERS_KEPT: Final = SHARDS * LETTERS_PER_CALL
+"""Malformed alerts of one delivery that become letters; more are counted and shed at once."""
 
 blueprint = Blueprint("webhook", __name__)
 _log = structlog.get_logger(__name__)
@@ -40,6 +43,11 @@ class Delivery:
     accepted: list[Alert]
     ignored: int
     dead: list[DeadLetter]
+    unkept: int = 0
+
+    @property
+    def dead_lettered(self) -> int:
+        return len(self.dead) + self.unkept
 
 
 @blueprint.post("/api/v1/signals/prometheus")
@@ -48,7 +56,7 @@ def receive() -> Response:
     _check_media_type()
     try:
         body = _body(services.settings.max_body)
-        services.store.check_admission(len(body))  # before the work of parsing
+        services.store.check_admission()  # before the work of parsing
         envelope = _envelope(body)
         delivery = _sort(envelope, services)
         _store(delivery, services, ask=envelope.truncated_alerts > 0 and bool(services.settings.alertmanager_url))
@@ -59,7 +67,7 @@ def receive() -> Response:
         "deliveryId": delivery.delivery_id,
         "accepted": len(delivery.accepted),
         "ignored": delivery.ignored,
-        "deadLettered": len(delivery.dead),
+        "deadLettered": delivery.dead_lettered,
     }
     return Response(json.dumps(answer), 202, mimetype="application/json")
 
@@ -118,19 +126,14 @@ def _sort(envelope: Envelope, services: Services) -> Delivery:
             delivery.ignored += 1
         else:
             delivery.accepted.append(alert)
-    room = min(LETTER_MAX, LETTERS_MAX // max(1, len(malformed)))
-    for index, raw, why in malformed:
+    kept = malformed[:LETTERS_KEPT]
+    delivery.unkept = len(malformed) - len(kept)
+    room = min(LETTER_MAX, LETTERS_MAX // max(1, len(kept)))
+    for index, raw, why in kept:
         letter_id = f"{delivery.delivery_id}-{index}"
-        letter = DeadLetter(letter_id, why.error.detail, why.error.path, _text(raw)[:room], delivery.delivery_id)
+        letter = make_letter(letter_id, delivery.delivery_id, why.error.detail, why.error.path, raw, room)
         delivery.dead.append(letter)
     return delivery
-
-
-def _text(raw: object) -> str:
-    try:
-        return json.dumps(raw)  # ASCII: whatever was wrong with the text cannot go wrong again
-    except RecursionError:
-        return "(nested too deeply to be shown)"
 
 
 def _store(delivery: Delivery, services: Services, *, ask: bool) -> None:
@@ -141,13 +144,15 @@ def _store(delivery: Delivery, services: Services, *, ask: bool) -> None:
     entries = services.make_entries(delivery.delivery_id, delivery.accepted, services.settings)
     letters = _spread(delivery.dead, list(entries), first=int(delivery.delivery_id[0], 16))
     calls = _calls(entries, letters, delivery)
+    if any(alert.firing for alert in delivery.accepted):
+        services.store.admit(state_of_all(entry for made in entries.values() for entry in made))
     begun = time.monotonic()
     if ask:
         services.store.ask_poll()
-    for shard, new, dead, ignored in calls:
+    for shard, new, dead, ignored, unkept in calls:
         if time.monotonic() - begun > DEADLINE_S:
             raise StoreTimeout(f"Redis is slow: the delivery was not stored within {DEADLINE_S} s")
-        if services.store.accept(shard, new, dead, ignored).wake:
+        if services.store.accept(shard, new, dead, ignored, unkept).wake:
             services.notifier.wake(shard)
     if ask:
         services.notifier.wake(RECONCILE)
@@ -165,14 +170,15 @@ def _spread(dead: Sequence[DeadLetter], touched: Sequence[int], first: int) -> d
 
 def _calls(
     entries: Mapping[int, list[NewEntry]], letters: Mapping[int, Sequence[DeadLetter]], delivery: Delivery
-) -> list[tuple[int, Sequence[NewEntry], Sequence[DeadLetter], int]]:
+) -> list[tuple[int, Sequence[NewEntry], Sequence[DeadLetter], int, int]]:
     shards = list(dict.fromkeys((*entries, *letters)))
     if not shards and delivery.ignored:
         shards = [int(delivery.delivery_id[0], 16)]
-    # What is ignored is counted by the last call: a delivery that fails before is sent again, and counted then.
+    # What is not kept is counted by the last call: a delivery that fails before is sent again, and counted then.
+    counts = [(0, 0)] * (len(shards) - 1) + [(delivery.ignored, delivery.unkept)]
     return [
-        (shard, entries.get(shard, ()), letters.get(shard, ()), delivery.ignored if shard == shards[-1] else 0)
-        for shard in shards
+        (shard, entries.get(shard, ()), letters.get(shard, ()), *count)
+        for shard, count in zip(shards, counts, strict=False)
     ]
 
 
@@ -181,7 +187,7 @@ def _report(delivery: Delivery, envelope: Envelope, services: Services) -> None:
         worst = delivery.dead[0]
         _log.warning(
             "alerts are malformed and became dead letters",
-            delivery=delivery.delivery_id, alerts=len(delivery.dead), path=worst.path, reason=worst.reason,
+            delivery=delivery.delivery_id, alerts=delivery.dead_lettered, path=worst.path, reason=worst.reason,
         )  # fmt: skip
     if envelope.truncated_alerts:
         services.metrics.truncated(envelope.truncated_alerts)

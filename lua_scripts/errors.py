@@ -11,6 +11,10 @@ class StoreFull(StoreError):
     """Redis is out of memory (``OOM command not allowed``); nothing of the call was kept."""
 
 
+class StoreOverloaded(StoreError):
+    """Redis could take more, but what it holds is not taken in fast enough: no more is to be added for now."""
+
+
 class StoreTimeout(StoreError):
     """Redis did not answer in time; whether the call took effect is not known."""
 

@@ -32,10 +32,11 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in the inbox as admission sees it; ``age_ms`` is that of the oldest entry by Redis's clock."""
+    """What waits in the inbox as admission sees it: ``bytes`` are an estimate, ``age_ms`` that of the oldest entry."""
 
     entries: int = 0
     alerts: int = 0
+    bytes: int = 0
     age_ms: int = 0
 
 
@@ -200,11 +201,13 @@ class Inbox:
                 pipeline.zcard(ShardKeys(shard).order)
                 pipeline.zrange(ShardKeys(shard).order, 0, 0, withscores=True)
                 pipeline.hget(ShardKeys(shard).meta, "pd")
+                pipeline.memory_usage(ShardKeys(shard).inbox)
             replies = pipeline.execute()
         now = int(seconds) * 1000 + int(micros) // 1000
-        heads = [int(head[0][1]) for head in replies[1::3] if head]
-        alerts = sum(max(0, int(pending or 0)) for pending in replies[2::3])
-        return Waiting(sum(replies[::3]), alerts, max(0, now - min(heads, default=now)))
+        heads = [int(head[0][1]) for head in replies[1::4] if head]
+        alerts = sum(max(0, int(pending or 0)) for pending in replies[2::4])
+        held = sum(used or 0 for used in replies[3::4])
+        return Waiting(sum(replies[::4]), alerts, held, max(0, now - min(heads, default=now)))
 
     def depth(self) -> Depth:
         """Entries that wait, over all shards."""

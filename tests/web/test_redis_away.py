@@ -113,16 +113,74 @@ def test_intake_ends_while_there_is_still_room_to_drain(stack: Stack) -> None:
     assert stack.redis.refused_for_memory() == 0
 
 
-def test_a_body_is_refused_that_would_fill_redis(stack: Stack) -> None:
-    # Given room for small webhooks
+def test_a_delivery_is_refused_that_would_fill_redis_as_state(stack: Stack) -> None:
+    # Given room for the compressed entries of 5,000 storm keys, but not for their storms
     memory = read_memory(stack.redis.client)
     stack.redis.client.config_set("maxmemory", memory.used + (8 << 20))
+    many = body_of([Alert({"alertname": f"A{n}", "namespace": "shop", "pod": "cart-1"}, at(0)) for n in range(5000)])
     assert stack.post_raw(BODY).status == 202
-    # When a body of 20 MiB comes
-    answer = stack.post_raw(BODY.ljust(20 << 20))
-    # Then
+    # When they come in one delivery
+    answer = stack.post_raw(many)
+    # Then it is refused as a whole, and others are not
     assert (answer.status, answer.json["type"]) == (503, "urn:stormfold:problem:redis-out-of-memory")
+    assert "ADMIT_MEMORY" in answer.json["detail"]
+    assert Inbox(stack.redis.client).totals() == Ledger(received=1, pending=1)
     _assert_recovers(stack)
+    # And once there is room it comes in
+    stack.redis.client.config_set("maxmemory", memory.used + (64 << 20))
+    wait_until(lambda: stack.post_raw(many).status == 202, "the large delivery to be accepted", deadline_s=5)
+
+
+def test_what_waits_counts_as_the_state_that_it_will_be(stack: Stack) -> None:
+    # Given a backlog of storm keys, each in a delivery of its own, in a Redis with room for about 4,000 storms
+    memory = read_memory(stack.redis.client)
+    stack.redis.client.config_set("maxmemory", memory.used + (10 << 20))
+
+    def post(number: int) -> int:
+        alerts = [Alert({"alertname": f"A{number}-{n}", "namespace": "shop", "pod": "x"}, at(0)) for n in range(100)]
+        return stack.post_raw(body_of(alerts)).status
+
+    # When they go on coming, and no worker takes them in
+    statuses = [post(number) for number in range(60)]
+    # Then intake stops long before Redis is full, at about that many, and all it took is there
+    accepted = statuses.index(503)
+    assert set(statuses[accepted:]) == {503}
+    assert 15 < accepted < 50
+    assert Inbox(stack.redis.client).totals() == Ledger(received=100 * accepted, pending=100 * accepted)
+    assert stack.redis.refused_for_memory() == 0
+    assert read_memory(stack.redis.client).used < memory.used + (5 << 20)
+
+
+def test_resolved_alerts_come_in_beyond_the_share(stack: Stack) -> None:
+    # Given a Redis that is used to 90 %
+    stack.redis.client.setrange("ballast", 14 << 20, "x")
+    used = read_memory(stack.redis.client).used
+    stack.redis.client.config_set("maxmemory", used * 10 // 9)
+    over = [Alert({"alertname": "A", "namespace": "shop", "pod": "cart-1"}, at(0), ends_at=at(10))]
+    wait_until(lambda: stack.post_raw(BODY).status == 503, "what fires to be refused", deadline_s=5)
+    # Then what only frees is not
+    assert stack.post_raw(body_of(over)).status == 202
+
+
+def test_an_inbox_that_nobody_drains_stops_intake(tmp_path: Path) -> None:
+    # Given alerts that wait, of which none may be older than a second, and no limit of memory
+    with Stack(tmp_path, {"ADMIT_AGE": "1s"}, workers=0) as stack:
+        stack.redis.client.config_set("maxmemory", 0)
+        assert stack.post_raw(BODY).status == 202
+        # When the first one is older
+        refused = wait_until(
+            lambda: (answer := stack.post_raw(BODY)).status == 503 and answer, "intake to stop", deadline_s=5
+        )
+        # Then the problem says so, and the process is ready all the same, with a warning
+        assert refused.json["type"] == "urn:stormfold:problem:overloaded"
+        assert "workers do not keep up" in refused.json["detail"]
+        assert refused.headers["retry-after"] == "1"
+        ready = stack.get("/readyz")
+        assert ready.status == 200
+        assert ["maxmemory" in warning for warning in ready.json["warnings"]] == [True]
+        # And when a worker has taken them in
+        stack.start_worker()
+        _assert_recovers(stack)
 
 
 def test_a_redis_that_may_evict(stack: Stack) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,10 @@ from app.notify import Notifier
 from app.services import Services
 from app.settings import load
 from app.web import create_app
+from lua_scripts.audit import Audited
 from lua_scripts.due import DueCounts
 from lua_scripts.errors import StoreError
-from lua_scripts.inbox import Depth
+from lua_scripts.inbox import Depth, LetterCounts
 from lua_scripts.polls import PollReport
 from lua_scripts.records import Accepted, DeadLetter, Ledger, MemberRecord, NewEntry, StormRecord
 
@@ -37,23 +38,36 @@ class FakeStore:
     records: list[MemberRecord] = field(default_factory=list)
     asked: list[tuple[object, ...]] = field(default_factory=list)
     polls: PollReport | None = None
+    unkept: int = 0
+    growths: list[int] = field(default_factory=list)
+    warnings: Sequence[str] = ()
+    letters: LetterCounts = field(default_factory=LetterCounts)
+    audit: Audited = field(default_factory=lambda: Audited(0, 0, 0))
+    beats: Mapping[str, int] = field(default_factory=dict)
 
     def _fail(self) -> None:
         if self.failure is not None:
             raise self.failure
 
-    def accept(self, shard: int, entries: Sequence[NewEntry], dead: Sequence[DeadLetter], ignored: int) -> Accepted:
+    def accept(
+        self, shard: int, entries: Sequence[NewEntry], dead: Sequence[DeadLetter], ignored: int, unkept: int
+    ) -> Accepted:
         if len(self.calls) >= self.fails_from_call:
             self._fail()
         self.calls.append((shard, entries, dead, ignored))
+        self.unkept += unkept
         return Accepted(received_ms=1, wake=self.wake)
 
-    def check_admission(self, size: int) -> None:
+    def check_admission(self) -> None:
         if not self.fails_from_call:
             self._fail()
 
-    def check_ready(self) -> None:
+    def admit(self, growth: int) -> None:
+        self.growths.append(growth)
+
+    def check_ready(self) -> Sequence[str]:
         self._fail()
+        return self.warnings
 
     def ask_poll(self) -> None:
         self._fail()
@@ -70,6 +84,18 @@ class FakeStore:
     def depth(self) -> Depth:
         self._fail()
         return Depth(2, 1)
+
+    def letter_counts(self) -> LetterCounts:
+        self._fail()
+        return self.letters
+
+    def audited(self) -> Audited:
+        self._fail()
+        return self.audit
+
+    def last_beats(self) -> Mapping[str, int]:
+        self._fail()
+        return self.beats
 
     def due_counts(self) -> DueCounts:
         self._fail()

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from app.errors import FieldError, invalid_envelope, unauthorized, unavailable
-from lua_scripts.errors import StoreBroken, StoreError, StoreFull, StoreTimeout, StoreUnreachable, StoreUnsafe
+from lua_scripts.errors import (
+    StoreBroken,
+    StoreError,
+    StoreFull,
+    StoreOverloaded,
+    StoreTimeout,
+    StoreUnreachable,
+    StoreUnsafe,
+)
 
 
 def test_a_problem_names_every_error_with_its_path() -> None:
@@ -25,6 +33,7 @@ def test_a_problem_names_every_error_with_its_path() -> None:
     ("error", "kind"),
     [
         (StoreFull("x"), "redis-out-of-memory"),
+        (StoreOverloaded("x"), "overloaded"),
         (StoreTimeout("x"), "redis-timeout"),
         (StoreUnreachable("x"), "redis-unreachable"),
         (StoreUnsafe("x"), "redis-unsafe"),

@@ -41,6 +41,8 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         retention=86_400_000,
         webhook_token=None,
         basic_auth=None,
+        admit_memory=80,
+        admit_age=120_000,
         max_body=33_554_432,
         alertmanager_url=(),
         alertmanager_receiver="",
@@ -53,6 +55,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         flower_port=5555,
         web_threads=8,
         concurrency=2,
+        worker_heartbeat_file="",
         log_level="info",
         log_format="console",
     )

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from app.storms_view import age, moment
+from lua_scripts.audit import Audited
 from lua_scripts.errors import StoreTimeout, StoreUnreachable, StoreUnsafe
+from lua_scripts.inbox import LetterCounts
 from lua_scripts.polls import PollReport
 from lua_scripts.records import Ledger, MemberRecord, ResourceRecord, StormRecord
 
@@ -45,6 +47,14 @@ def test_ready_when_redis_is(web: Any) -> None:
     assert (answer.status_code, answer.get_json()) == (200, {"status": "ready"})
 
 
+def test_ready_with_a_warning(web: Any) -> None:
+    web.store.warnings = ("Redis has no maxmemory",)
+    answer = web.client.get("/readyz")
+    assert (answer.status_code, answer.get_json()) == (
+        200, {"status": "ready", "warnings": ["Redis has no maxmemory"]}
+    )  # fmt: skip
+
+
 def test_not_ready_says_why(web: Any) -> None:
     # Given
     web.store.failure = StoreUnsafe("it may evict")
@@ -65,6 +75,9 @@ def _series(text: str) -> dict[str, float]:
 def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
     # Given
     web.store.ledger = LEDGER
+    web.store.letters = LetterCounts(held=4, shed=5)
+    web.store.audit = Audited(shards=1, storms=2, oldest_ms=9_500)
+    web.store.beats = {"worker-1": 8_500}
     # When
     series = _series(web.client.get("/metrics").text)
     # Then
@@ -75,6 +88,12 @@ def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
         **{f'stormfold_alerts_total{{class="{name}"}}': n for name, n in LEDGER_JSON.items() if name != "pending"},
         "stormfold_alerts_pending": 2,
         "stormfold_inbox_entries": 2,
+        "stormfold_dead_letters": 4,
+        "stormfold_dead_letters_shed_total": 5,
+        "stormfold_dead_letters_replayed_total": 0,
+        "stormfold_ledger_unbalanced": 3,
+        "stormfold_ledger_checked_timestamp_seconds": 9.5,
+        'stormfold_worker_last_live_timestamp_seconds{worker="worker-1"}': 8.5,
         "stormfold_storms_open": 3,
         "stormfold_storms_due": 1,
         "stormfold_due_lag_seconds": 1.5,
@@ -82,6 +101,18 @@ def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
         'stormfold_wakeups_total{outcome="failed"}': 0,
         "stormfold_truncated_alerts_total": 0,
     }
+
+
+def test_a_replayed_letter_lets_no_counter_fall(web: Any) -> None:
+    # Given a ledger of which a replay took one received and one dead letter off
+    web.store.ledger = Ledger(received=4, new=2, dead_lettered=2)
+    web.store.letters = LetterCounts(replayed=1)
+    # When
+    series = _series(web.client.get("/metrics").text)
+    # Then
+    names = ("received", "new", "deadLettered")
+    assert [series[f'stormfold_alerts_total{{class="{name}"}}'] for name in names] == [5, 2, 3]
+    assert series["stormfold_dead_letters_replayed_total"] == 1
 
 
 def test_metrics_count_requests_by_route_and_problems_by_type(web: Any) -> None:

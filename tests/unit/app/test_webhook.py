@@ -94,9 +94,33 @@ def test_ten_thousand_malformed_alerts_are_spread_and_kept_short(web: Any) -> No
     # Then
     assert _counts(answer) == {"accepted": 0, "ignored": 0, "deadLettered": 10_000}
     assert sorted(call[0] for call in web.store.calls) == list(range(16))
-    assert {len(call[2]) for call in web.store.calls} == {625}
+    assert {len(call[2]) for call in web.store.calls} == {100}
     assert sum(len(letter.alert) for letter in web.store.dead) <= 1 << 20
-    assert {letter.letter_id.rpartition("-")[2] for letter in web.store.dead} == {str(at) for at in range(10_000)}
+    assert {letter.letter_id.rpartition("-")[2] for letter in web.store.dead} == {str(at) for at in range(1600)}
+    assert all(letter.cut for letter in web.store.dead)
+    assert web.store.unkept == 8400
+
+
+def test_a_long_malformed_alert_is_cut_and_says_so(web: Any, raw_alert: dict[str, Any]) -> None:
+    # Given
+    short, long = raw_alert | {"status": "odd"}, raw_alert | {"status": "odd", "annotations": {"a": "x" * 20_000}}
+    # When
+    web.post({"alerts": [short, long]})
+    # Then
+    assert [(len(letter.alert) < 1000, letter.cut) for letter in web.store.dead] == [(True, False), (False, True)]
+    assert json.loads(web.store.dead[0].alert) == short
+    assert len(web.store.dead[1].alert) == 16_384
+
+
+def test_a_delivery_that_fires_is_admitted_by_what_it_becomes(web: Any, raw_alert: dict[str, Any]) -> None:
+    # Given
+    over = raw_alert | {"status": "resolved", "endsAt": "2026-11-21T20:56:09Z"}
+    # When one fires, one is over, one is malformed
+    for alert in (raw_alert, over, raw_alert | {"status": "odd"}):
+        assert web.post({"alerts": [alert]}).status_code == 202
+    # Then only the first needs room
+    [growth] = web.store.growths
+    assert 1000 < growth < 5000
 
 
 def test_ten_thousand_alerts_in_one_request(web: Any, raw_alert: dict[str, Any]) -> None:
