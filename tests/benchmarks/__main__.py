@@ -22,7 +22,7 @@ def main() -> int:
     """Runs the parts that were asked for; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without any")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, at least 5 for figures that count")
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds, at least 5 for figures that count")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of the intake")
     arguments = parser.parse_args()
     wanted = arguments.parts or list(PARTS)
