@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS
 from tasks.alertmanager.turns import poll_is_due
 from tasks.services import Services
+from tasks.sinks.errors import SinkError
 from tasks.work import aggregate, ingest
 
 INTERVAL_S: Final = 0.2
@@ -62,16 +65,25 @@ class Sweeper(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
+        try:
+            self._loop()
+        except BaseException:
+            # A worker without a sweep would look healthy and depend on the broker: better it ends and is started anew.
+            log.critical("the sweep failed for a reason of its own; this worker stops", exc_info=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
+
+    def _loop(self) -> None:
         while not self._stopping.wait(random.uniform(0.75, 1.25) * INTERVAL_S):
             try:
                 self.sweep()
-            except StoreError as error:
+            except (StoreError, SinkError) as error:
                 if not self._failing:
-                    log.warning("sweep cannot reach Redis, it goes on trying", reason=str(error))
+                    log.warning("sweep does not get through, it goes on trying", reason=str(error))
                 self._failing = True
             else:
                 if self._failing:
-                    log.info("sweep reaches Redis again")
+                    log.info("sweep gets through again")
                 self._failing = False
 
     def sweep(self) -> None:
@@ -83,7 +95,9 @@ class Sweeper(threading.Thread):
         found = services.due.sweep(shards, lapse)
         mine_to_drain = self._wake([sweep.shard for sweep in found if sweep.wake])
         mine_to_write = self._publish([storm for sweep in found for storm in sweep.storms])
-        mine_to_drain += [s.shard for s in found if s.entries and s.oldest_ms < s.now_ms - LATE_MS]
+        # Where the broker refuses, the web's wake-ups are refused as well: nobody else will hear of what waits.
+        late = 0 if time.monotonic() < self._broker_pause else LATE_MS
+        mine_to_drain += [s.shard for s in found if s.entries and s.oldest_ms <= s.now_ms - late]
         mine_to_write += [storm for sweep in found for storm in sweep.overdue]
         self._work(services, mine_to_drain, mine_to_write)
         self._jobs(services)
