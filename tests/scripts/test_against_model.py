@@ -1,0 +1,273 @@
+"""The scripts and the model of the storm rules, driven with the same random deliveries, claims and settles."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from lua_scripts.leases import Claim, NotClaimed, SingleOutcome
+from lua_scripts.records import Ledger, Rules, StormAlert, Taken
+from lua_scripts.storms import EntryToTake
+from tests.scripts.lab import STORM, Clock, Lab, firing, resolved
+from tests.scripts.model import CLASSES, Model, Storm
+from tests.scripts.state import State, read_unknown
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+"""As many histories are tried, always the same ones; with another number other ones each time."""
+LEASE_MS = 10_000
+RETRY_MS = 700
+RULES = Rules(
+    rate_threshold=6, rate_window=60_000, pattern_threshold=4, pattern_window=120_000, debounce=5_000, max_wait=12_000,
+    single_hold=5_000, reopen_window=60_000, stale_after=600_000, max_members=50_000, tombstone=150_000,
+)  # fmt: skip
+PHASES = {"GATHERING": "G", "ACTIVE": "A", "RESOLVED": "R"}
+TYPES = {"": "", "pattern": "p", "rate": "r"}
+CODES = {"Active": "A", "Resolved": "R", "Stale": "T"}
+
+NAMES = st.integers(0, 11).map(lambda at: f"a{at}")
+
+
+@st.composite
+def alerts(draw: Callable[..., object]) -> StormAlert:
+    """One of a dozen alerts on one of six pods, with times that often collide."""
+    name = str(draw(NAMES))
+    pod = f"pod-{int(name[1:]) % 6}"
+    at = int(str(draw(st.integers(0, 6)))) * 20_000
+    return firing(name, at, pod=pod) if draw(st.booleans()) else resolved(name, at, pod=pod)
+
+
+class Histories(RuleBasedStateMachine):
+    """One storm key under any history. ``lab`` and ``clock`` are set by the test."""
+
+    lab: Lab
+    clock: Clock
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lab.client.flushall()
+        self.clock.at(0)
+        self.model = Model(RULES, self.clock.now)
+        self.waiting: list[tuple[EntryToTake, int]] = []
+        self.done: list[EntryToTake] = []
+        self.claims: list[Claim] = []
+        self.received = 0
+        self.tokens = 0
+
+    # -- deliveries
+
+    def _accept(self, entry: list[StormAlert]) -> tuple[EntryToTake, int]:
+        self.received += len(entry)
+        return self.lab.accept(*entry), self.model.now
+
+    def _ingest(self, entry: EntryToTake, received: int) -> None:
+        taken = self.lab.ingest(entry)
+        counts = self.model.take(list(entry.alerts), received)
+        phase = self.model.storm.phase if self.model.storm else None
+        assert taken == Taken("ok", *(counts[name] for name in CLASSES), phase)  # type: ignore[arg-type]
+        self.done.append(entry)
+        self.compare()
+
+    @rule(entry=st.lists(alerts(), min_size=1, max_size=5))
+    def deliver(self, entry: list[StormAlert]) -> None:
+        self._ingest(*self._accept(entry))
+
+    @rule(first=st.integers(0, 11), count=st.integers(2, 8), at=st.integers(0, 6))
+    def burst(self, first: int, count: int, at: int) -> None:
+        names = [(first + step) % 12 for step in range(count)]
+        self._ingest(*self._accept([firing(f"a{one}", at * 20_000, pod=f"pod-{one % 6}") for one in names]))
+
+    @rule(at=st.integers(3, 8))
+    def all_resolve(self, at: int) -> None:
+        if self.model.storm and self.model.storm.firing:
+            ends = [(name, max(at * 20_000, member.starts - self.lab_start)) for name, member in self._firing()]
+            self._ingest(*self._accept([resolved(name, end, pod=f"pod-{int(name[1:]) % 6}") for name, end in ends]))
+
+    @property
+    def lab_start(self) -> int:
+        return firing("x").starts_at_ms
+
+    def _firing(self) -> list[tuple[str, object]]:
+        assert self.model.storm is not None
+        return [(name, member) for name, member in self.model.storm.members.items() if member.firing]
+
+    @rule()
+    def repeat(self) -> None:
+        """What Alertmanager does at every change of the group."""
+        if self.model.storm and self.model.storm.firing:
+            entry = [
+                firing(name, member.starts - self.lab_start, pod=member.resource)  # type: ignore[attr-defined]
+                for name, member in self._firing()
+            ]  # fmt: skip
+            self._ingest(*self._accept(entry))
+
+    @rule(entry=st.lists(alerts(), min_size=1, max_size=3))
+    def delay(self, entry: list[StormAlert]) -> None:
+        """Received now, taken in later, perhaps after what was received after it."""
+        if len(self.waiting) < 4:
+            self.waiting.append(self._accept(entry))
+            self.compare()
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def take_delayed(self, data: st.DataObject) -> None:
+        self._ingest(*self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1))))
+
+    @precondition(lambda self: self.done)
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        entry = self.done[data.draw(st.integers(0, len(self.done) - 1))]
+        before = self.lab.dump()
+        assert self.lab.ingest(entry) == Taken("gone")
+        assert self.lab.dump() == before
+
+    # -- time
+
+    @rule(ms=st.sampled_from([1, 100, 1_000, 2_500, 5_000, 7_000, 10_000, 20_000, 60_000, 120_000, 150_000, 600_000]))
+    def pass_time(self, ms: int) -> None:
+        self.model.now += ms
+        self.clock.set(self.model.now)
+
+    @rule()
+    def pass_time_until_due(self) -> None:
+        due = self.model.due()
+        if due is not None and due > self.model.now:
+            self.model.now = due
+            self.clock.set(due)
+
+    # -- workers
+
+    def _claim(self) -> Claim | None:
+        self.tokens += 1
+        token = f"token-{self.tokens}"
+        claim = self.lab.claim(token, lease_ms=LEASE_MS)
+        kind, content = self.model.claim(token, LEASE_MS)
+        if isinstance(claim, NotClaimed):
+            assert claim.reason == kind
+            self.compare()
+            return None
+        if claim.singles is None:
+            said = (
+                claim.storm.phase, claim.storm.storm_type, claim.storm.alert_count, claim.storm.total_alerts,
+                claim.storm.flaps, claim.stale,
+            )  # fmt: skip
+            assert kind == "storm"
+            assert isinstance(content, tuple)
+            assert said == content[:-1]
+            # A storm that was over before it was ever written lists what it was; the tests of its life look at that.
+            if content[-1] is not None:
+                assert self.lab.listed(claim) == content[-1]
+        else:
+            assert kind == "singles"
+            assert {s.fingerprint: (s.want, _code(s.wrote), s.flaps, s.opened_ms) for s in claim.singles} == content
+            assert all(task.resource is not None for task in claim.singles)
+            assert all((task.detail is None) == (task.wrote != "") for task in claim.singles)
+        self.compare()
+        return claim
+
+    @rule()
+    def claim(self) -> None:
+        """By a worker that takes its time, or dies."""
+        claim = self._claim()
+        if claim is not None:
+            self.claims.append(claim)
+
+    @rule()
+    def write(self) -> None:
+        """By a worker that does all of it at once."""
+        claim = self._claim()
+        if claim is not None:
+            self._settle(claim, fails=False)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), fails=st.booleans())
+    def settle(self, data: st.DataObject, fails: bool) -> None:
+        self._settle(self.claims.pop(data.draw(st.integers(0, len(self.claims) - 1))), fails)
+
+    def _settle(self, claim: Claim, fails: bool) -> None:
+        if claim.singles is None:
+            phase = "Stale" if claim.stale else "Active" if claim.storm.alert_count else "Resolved"
+            changes = {"phase": "", "uid": "", "superseded": (), "dropped": ()} if fails else {}
+            ended = self.lab.settle(claim, retry_ms=RETRY_MS, **changes)
+            assert ended == self.model.settle_storm(claim.token, "" if fails else CODES[phase], RETRY_MS)
+        else:
+            # The first one fails, the others do not.
+            failed = {claim.singles[0].fingerprint} if fails else set()
+            outcomes = [
+                SingleOutcome(s.fingerprint, "" if s.fingerprint in failed else s.want, "uid", "1", "shop")
+                for s in claim.singles
+            ]
+            ended = self.lab.leases.settle_singles(STORM, claim.token, RULES, outcomes, RETRY_MS)
+            wrote = {s.fingerprint: "" if s.fingerprint in failed else CODES[s.want] for s in claim.singles}
+            assert ended == self.model.settle_singles(claim.token, wrote, RETRY_MS)
+        self.compare()
+
+    # -- whole states
+
+    def compare(self) -> None:
+        model, state = self.model, self.lab.state()
+        if model.storm is None:
+            assert state is None
+        else:
+            assert state is not None
+            self._compare_storm(model.storm, state)
+        live = {name: stone for name, stone in model.stones.items() if stone[1] > model.now}
+        stones = read_unknown(self.lab.client, STORM)
+        assert {name: stone for name, stone in stones.items() if stone[1] > model.now} == live
+        pending = sum(len(entry.alerts) for entry, _ in self.waiting)
+        counts = {name: model.totals[name] for name in (*CLASSES, "unmatched")}
+        assert self.lab.inbox.totals() == Ledger(received=self.received, pending=pending, **counts)
+        assert self.lab.inbox.totals().balanced
+
+    def _compare_storm(self, storm: Storm, state: State) -> None:
+        expected = {
+            "ph": PHASES[storm.phase], "ty": TYPES[storm.type], "e": storm.epoch, "f": storm.firing, "of": 0,
+            "rc": sum(storm.counts.values()), "nw": storm.counts["new"], "du": storm.counts["duplicate"],
+            "ro": storm.counts["reopened"], "rs": storm.counts["resolved"], "od": storm.counts["outdated"],
+            "s2": storm.firing, "fs": storm.first_seen, "ls": storm.last_seen, "lr": storm.last_resolve,
+            "fl": storm.flaps, "fd": storm.flush_due, "fu": storm.unflushed_since, "wp": storm.wrote,
+            "fa": storm.failures, "lk": storm.holder, "lu": storm.leased_until, "dy": int(storm.dirty),
+        }  # fmt: skip
+        assert {name: state[name] for name in expected} == expected
+        assert {
+            name: (member.state == "F", member.starts, member.ends, member.turn)
+            for name, member in state.members.items()
+        } == {name: (member.firing, member.starts, member.ends, member.turn) for name, member in storm.members.items()}
+        assert {name: count for name, count in state.resources.items() if count} == storm.resources()
+        assert {
+            name: (one.state, one.opened, one.last, one.flaps, one.wrote, one.first_unwritten)
+            for name, one in state.singles.items()
+        } == {
+            name: (one.state, one.opened, one.last, one.flaps, one.wrote, one.since)
+            for name, one in storm.singles.items()
+        }
+        assert state.singles_due == {name: one.due for name, one in storm.singles.items() if one.due is not None}
+        # Somebody may look too early, which does nothing, but never too late.
+        due = self.model.due()
+        assert state.due is not None
+        assert due is not None
+        assert state.due <= max(due, self.model.now)
+        assert Counter(member.firing for member in storm.members.values())[True] == state["f"]
+
+
+def _code(phase: str) -> str:
+    return CODES.get(phase, phase)
+
+
+@pytest.mark.parametrize("client", ["server"], indirect=True)
+def test_scripts_agree_with_the_model(lab: Lab, clock: Clock) -> None:
+    lab.change_rules(**{name: getattr(RULES, name) for name in RULES.__slots__})
+    machine = type("Machine", (Histories,), {"lab": lab, "clock": clock})
+    fixed = "MODEL_EXAMPLES" not in os.environ
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=40, deadline=None, derandomize=fixed, database=None,
+            suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
+        ),
+    )  # fmt: skip
