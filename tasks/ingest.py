@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from app.alerts import Alert, severity_rank, slug, target_resource
 from app.entries import BadEntry, Entry, alerts_in, pack, unpack
+from app.letters import make_letter
 from lua_scripts.errors import StoreBroken, StoreError
 from lua_scripts.inbox import Inbox
 from lua_scripts.packing import Detail
 from lua_scripts.records import DeadLetter, Rules, StoredEntry, StormAlert, Taken
 from lua_scripts.storms import EntryToTake, Storms
+from tasks.texts import rfc3339
 
 TIME_BUDGET_S: Final = 2.0
 """After this long the rest of a shard waits for its next turn, so that other shards have theirs."""
@@ -60,6 +61,16 @@ def storm_alert(alert: Alert) -> StormAlert:
         namespace=resource.namespace,
         node=resource.node,
     )
+
+
+def as_sent(alert: Alert) -> dict[str, Any]:
+    """An alert as a webhook brings it: what a dead letter needs to be replayed."""
+    sent = {
+        "status": "firing" if alert.firing else "resolved", "labels": alert.labels, "annotations": alert.annotations,
+        "generatorURL": alert.generator_url, "fingerprint": alert.fingerprint,
+    }  # fmt: skip
+    times = {"startsAt": alert.starts_at_ms, "endsAt": alert.ends_at_ms}
+    return sent | {name: rfc3339(ms) for name, ms in times.items() if ms}
 
 
 def common_labels(alerts: Sequence[Alert]) -> Mapping[str, str]:
@@ -162,15 +173,10 @@ class Drain:
 
     def _bury(self, shard: int, entry_id: str, entry: Entry | None, reason: str, drained: Drained) -> None:
         alerts = alerts_in(entry_id)
-        text = ""
         if entry:
-            alert = entry.alerts[0]
-            text = json.dumps({
-                "status": "firing" if alert.firing else "resolved", "labels": alert.labels,
-                "annotations": alert.annotations, "fingerprint": alert.fingerprint,
-                "generatorURL": alert.generator_url,
-            })  # fmt: skip
-        letter = DeadLetter(entry_id, reason, "", text, entry.delivery_id if entry else entry_id.rpartition("-")[0])
+            letter = make_letter(entry_id, entry.delivery_id, reason, "", as_sent(entry.alerts[0]))
+        else:
+            letter = DeadLetter(entry_id, reason, "", "", entry_id.rpartition("-")[0])
         if self._inbox.bury(shard, entry_id, alerts, letter):
             drained.dead_lettered += alerts
             log.error("alert became a dead letter", letter=entry_id, reason=reason)

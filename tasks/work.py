@@ -47,4 +47,8 @@ def reconcile(services: Services) -> Reconciled:
 
 def trim(services: Services) -> int:
     """Sheds dead letters beyond their bounds; how many went. Raises ``StoreError``."""
-    return sum(services.inbox.trim(shard) for shard in range(SHARDS))
+    age_ms, shed = services.settings.retention, 0
+    for shard in range(SHARDS):
+        while gone := services.inbox.trim(shard, age_ms):  # a call sheds some hundred
+            shed += gone
+    return shed

@@ -1,11 +1,12 @@
-"""`stormfold deadletters`: alerts that could not be taken in, with the reason; read straight from Redis."""
+"""`stormfold deadletters`: alerts that could not be taken in, with the reason: look, mend, replay; on Redis itself."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -23,9 +24,10 @@ def _inbox() -> Iterator[Inbox]:
     from lua_scripts.errors import StoreError
     from lua_scripts.inbox import Inbox
 
+    settings = configuration.load()
     try:
-        with closing(connect(configuration.load().redis_url)) as client:
-            yield Inbox(client)
+        with closing(connect(settings.redis_url)) as client:
+            yield Inbox(client, settings.redis_wait_replicas)
     except StoreError as error:
         raise click.ClickException(f"Redis: {error}") from error
 
@@ -41,7 +43,7 @@ def _letters(inbox: Inbox) -> Iterator[DeadLetter]:
 
 @click.group()
 def deadletters() -> None:
-    """Look at alerts that could not be taken in."""
+    """Look at alerts that could not be taken in, mend them and replay them."""
 
 
 @deadletters.command("list")
@@ -50,25 +52,117 @@ def list_letters() -> None:
     table = tables.table("id", "buried", "path", "reason")
     with _inbox() as inbox:
         for letter in _letters(inbox):
-            table.add_row(letter.letter_id, tables.short_time(_time(letter.buried_ms)), letter.path, letter.reason)
+            reason = f"{letter.reason} (cut)" if letter.cut else letter.reason
+            table.add_row(letter.letter_id, tables.short_time(_time(letter.buried_ms)), letter.path, reason)
+        counts = inbox.letter_counts()
     if table.row_count:
         tables.show(table)
-    click.echo(f"{table.row_count} dead letter{'' if table.row_count == 1 else 's'}.")
+    click.echo(
+        f"{table.row_count} dead letter{'' if table.row_count == 1 else 's'}. "
+        f"{counts.shed} shed for number, size or age; {counts.replayed} replayed."
+    )
 
 
 @deadletters.command()
 @click.argument("letter_id")
 def show(letter_id: str) -> None:
-    """One dead letter in full, as JSON."""
+    """One dead letter in full, as JSON; "cut" where only the beginning of the alert was kept."""
     with _inbox() as inbox:
-        for letter in _letters(inbox):
-            if letter.letter_id == letter_id:
-                shown = {"id": letter.letter_id, "deliveryId": letter.delivery_id, "buried": _time(letter.buried_ms)}
-                click.echo(
-                    json.dumps(shown | {"path": letter.path, "reason": letter.reason, "alert": letter.alert}, indent=2)
-                )
-                return
-    raise click.ClickException(f"no dead letter {letter_id}")
+        letter = inbox.dead_letter(letter_id)
+    if letter is None:
+        raise click.ClickException(f"no dead letter {letter_id}")
+    shown = {"id": letter.letter_id, "deliveryId": letter.delivery_id, "buried": _time(letter.buried_ms)}
+    shown |= {"path": letter.path, "reason": letter.reason, "alert": letter.alert}
+    click.echo(json.dumps(shown | {"cut": letter.cut}, indent=2))
+
+
+@deadletters.command()
+@click.argument("letter_ids", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=TEXT", help="Such as labels.pod=cart-1; repeatable.")
+@click.option("--edit", type=click.File(encoding="utf-8"), metavar="FILE", help="The alert as it should be, as JSON.")
+@click.option("--stdin", is_flag=True, help="The same from standard input.")
+def replay(
+    letter_ids: tuple[str, ...], everything: bool, changes: tuple[str, ...], edit: IO[str] | None, stdin: bool
+) -> None:
+    """Put alerts into the inbox again, in place of their letters. What is still malformed stays a letter.
+
+    Without --edit or --stdin the alert is the one that was sent. The checks are those of the webhook.
+    """
+    if bool(letter_ids) == everything:
+        raise click.UsageError("give either the ids of dead letters or --all")
+    given = edit or (sys.stdin if stdin else None)
+    if given and (len(letter_ids) != 1 or (edit and stdin)):
+        raise click.UsageError("one alert from --edit or --stdin stands for one dead letter")
+    fields = _fields(changes)
+    alert = _json(given) if given else None
+    with _inbox() as inbox:
+        # All of them first: pages shift as letters go.
+        chosen = list(_letters(inbox)) if everything else [_existing(inbox, each) for each in letter_ids]
+        failed = _replay(inbox, chosen, alert, fields)
+    click.echo(f"{len(chosen) - failed} replayed.")
+    if failed:
+        raise click.ClickException(f"{failed} not replayed")
+
+
+def _replay(inbox: Inbox, letters: Sequence[DeadLetter], alert: Any, fields: dict[str, str]) -> int:
+    """How many stay what they are, each with its reason on standard error."""
+    from app.letters import NotReplayedError, content, mended, replay
+
+    settings, wake = configuration.load(), _waker()
+    failed = 0
+    for letter in letters:
+        try:
+            raw = content(letter) if alert is None else alert
+            kept = replay(inbox, settings, letter, mended(raw, fields) if fields else raw, wake)
+        except NotReplayedError as error:
+            failed += 1
+            click.echo(f"{letter.letter_id}: {error}", err=True)
+        else:
+            if not kept:
+                click.echo(f"{letter.letter_id}: ignored by STORMFOLD_IGNORE, and counted as that")
+    return failed
+
+
+def _waker() -> Callable[[int], None]:
+    """Wakes a worker for a shard; where the broker refuses, the workers' sweep finds what waits."""
+    from kombu.exceptions import OperationalError
+
+    from app.broker import make_celery, publish_ingest
+
+    celery = make_celery(configuration.load(), publisher=True)
+
+    def wake(shard: int) -> None:
+        try:
+            publish_ingest(celery, shard)
+        except OperationalError as error:
+            click.echo(f"the broker refuses, workers will find the alert by their sweep: {error}", err=True)
+
+    return wake
+
+
+def _existing(inbox: Inbox, letter_id: str) -> DeadLetter:
+    letter = inbox.dead_letter(letter_id)
+    if letter is None:
+        raise click.ClickException(f"no dead letter {letter_id}")
+    return letter
+
+
+def _fields(changes: Sequence[str]) -> dict[str, str]:
+    fields = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not name or not equals:
+            raise click.UsageError(f"--set {change}: not of the form labels.pod=cart-1")
+        fields[name] = value
+    return fields
+
+
+def _json(file: IO[str]) -> Any:
+    try:
+        return json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"the alert given is not JSON: {error}") from error
 
 
 @deadletters.command()
