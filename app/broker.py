@@ -69,6 +69,8 @@ def make_celery(settings: Settings, *, publisher: bool) -> Celery:
         broker_connection_retry=not publisher,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A full Redis refuses an acknowledgement too: for Celery an error of the channel, which ends a worker.
+        broker_channel_error_retry=False,
         broker_pool_limit=settings.web_threads + 2,
         task_publish_retry=False,
         task_ignore_result=True,
@@ -77,7 +79,7 @@ def make_celery(settings: Settings, *, publisher: bool) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_default_queue=Queues.MAINTENANCE,
-        task_queues=[Queue(name) for name in Queues.ALL],  # type: ignore[no-untyped-call]
+        task_queues=[Queue(name, routing_key=name) for name in Queues.ALL],  # type: ignore[no-untyped-call]
         task_routes={
             Tasks.INGEST: {"queue": Queues.INGEST},
             Tasks.AGGREGATE: {"queue": Queues.AGGREGATE},

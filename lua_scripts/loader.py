@@ -37,6 +37,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "silence": ("storm", "silence"),
     "match": ("dedup", "storm", "match"),
     "missing": ("dedup", "storm", "missing"),
+    "unseen": ("unseen",),
 }
 """Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``letters`` define functions."""
 

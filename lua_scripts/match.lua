@@ -32,7 +32,7 @@ if kind == 'storm' then
   if header and header.n == name then return { 'known' } end
   if header and header.uid ~= '' then return { 'double', header.n } end
   local since = orphans.storm and orphans.storm[7] or now
-  orphans.storm = { name, namespace, uid, version, tonumber(ARGV[7]), ARGV[8], since }
+  orphans.storm = { name, namespace, uid, version, tonumber(ARGV[7]), ARGV[8], since, now }
   return wait(since)
 end
 
@@ -55,5 +55,5 @@ if header and header.ph ~= 'G' then
 end
 local known = orphans.singles[fingerprint]
 local since = known and known[5] or now
-orphans.singles[fingerprint] = { opened, namespace, uid, version, since, tonumber(ARGV[7]) }
+orphans.singles[fingerprint] = { opened, namespace, uid, version, since, tonumber(ARGV[7]), now }
 return wait(since)

@@ -91,6 +91,16 @@ class Orphans:
                         result[storm_id] = name.decode()
         return result
 
+    def unseen(self, looked_ms: int) -> int:
+        """Forgets the orphans that a look begun at ``looked_ms`` did not meet; of how many storm keys."""
+        forgotten = 0
+        for shard in range(SHARDS):
+            key = ShardKeys(shard).orphans
+            with translated():
+                storm_ids = self._client.hkeys(key)
+            forgotten += sum(self._scripts.run("unseen", (key,), (storm_id, looked_ms)) for storm_id in storm_ids)
+        return forgotten
+
     def missing(self, storm_id: str, name: str, looked_ms: int) -> bool:
         """Has a storm's RR written again that a look begun at ``looked_ms`` did not find; False where it was since."""
         return bool(self._scripts.run("missing", storm_key_names(storm_id), (storm_id, name, looked_ms)))

@@ -98,6 +98,7 @@ class Reconciler:
             if name not in names and self._orphans.missing(storm_id, name, looked_ms):
                 log.warning("a storm's RR is gone, it is written again", rr=name)
                 self._done.restored += 1
+        self._orphans.unseen(looked_ms)
         self._orphans.reconciled()
         return self._done
 

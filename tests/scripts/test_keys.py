@@ -19,7 +19,7 @@ from lua_scripts.orphans import OpenObject, Orphans
 from lua_scripts.records import DeadLetter, NewEntry
 from lua_scripts.storms import Storms
 from lua_scripts.workers import Workers
-from tests.scripts.lab import RULES, STORM, Lab, many
+from tests.scripts.lab import OTHER_STORM, RULES, STORM, Lab, many
 
 
 class Recorded:
@@ -62,13 +62,15 @@ def test_every_key_of_a_call_shares_one_slot(lab: Lab, monkeypatch: pytest.Monke
     orphans = Orphans(lab.client)
     orphans.match([OpenObject("storm", STORM, "storm-x-0123456780", "ns", "u", "1", 1)], 1000)
     orphans.missing(STORM, "storm-x-0123456780", 0)
+    orphans.match([OpenObject("storm", OTHER_STORM, "storm-y-0123456780", "ns", "u", "1", 1)], 1000)
+    orphans.unseen(0)
     Jobs(lab.client).my_turn("trim", 1000)
     # When the slots of their keys are computed
     slots = [(name, {key_slot(key.encode()) for key in keys}) for name, keys, _ in recorded.calls]
     # Then each call has one, and no script was left out
     assert {name for name, _ in slots} >= {
         "accept", "take", "split", "bury", "trim", "unbury", "audit", "beat", "ingest", "claim", "settle", "sweep",
-        "match", "missing", "turn",
+        "match", "missing", "turn", "unseen",
     }  # fmt: skip
     assert [name for name, of_call in slots if len(of_call) != 1] == []
 
