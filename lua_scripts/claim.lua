@@ -18,6 +18,8 @@ if not header then
   return { 'gone' }
 end
 if leased(header) and header.lk ~= token then return { 'busy' } end
+-- Only a holder that this Redis knows goes on above a fence it met: what another has in hand is older than that.
+if tonumber(ARGV[6]) > 0 and header.lk ~= token then return { 'busy' } end
 local again = header.lk == token
 if ARGV[7] == '1' and header.uid == '' and redis.call('HEXISTS', KEYS[1], 'rl') == 0 then
   redis.call('ZADD', KEYS[4], now + 1000, sid)
@@ -33,7 +35,7 @@ local function adopt()
   local storm = orphans.storm
   if storm and header.uid == '' then
     header.n, header.ns, header.uid, header.rv = storm[1], storm[2], storm[3], storm[4]
-    header.fn, header.wp, header.fd = math.max(header.fn, storm[5]), 'A', now
+    header.fn, header.wp, header.fd = math.max(header.fn, storm[5]) + ADOPTED, 'A', now
     if header.ph == 'G' then
       header.ph, header.ty = 'A', storm[6]
       redis.call('UNLINK', KEYS[11], KEYS[16], KEYS[17])
@@ -137,7 +139,7 @@ for _, fingerprint in ipairs(due) do
     orphan_singles[fingerprint] = nil
     single.state, single.opened, single.wrote = 'W', orphan[1], 'A'
     single.namespace, single.uid, single.version = orphan[2], orphan[3], orphan[4]
-    header.fn = math.max(header.fn, orphan[6])
+    header.fn = math.max(header.fn, orphan[6]) + ADOPTED
     redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
     redis.call('HDEL', KEYS[17], fingerprint)
     if member.state == 'F' then

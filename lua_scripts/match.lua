@@ -47,7 +47,7 @@ if header and header.ph ~= 'G' then
     state = 'W', opened = opened, last = now, flaps = 0, wrote = 'A', uid = uid, version = version, namespace = namespace,
   }
   redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
-  header.fn = math.max(header.fn, tonumber(ARGV[7])) + 1
+  header.fn = math.max(header.fn, tonumber(ARGV[7])) + ADOPTED
   if leased(header) then header.dy = 1 else header.fd = now end
   write_header(header)
   enqueue(header, sid)

@@ -126,6 +126,10 @@ local function window_met(key, ids, received, window, threshold)
   return met
 end
 
+-- A fence leaps by so much where an object from before Redis was emptied is taken over: a worker that claimed before that
+-- may still hold a fence some way above the one that stands in the object, and must not write any more.
+local ADOPTED = 1000000
+
 local function leased(header)
   return header.lk ~= '' and header.lu > now
 end
