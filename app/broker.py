@@ -70,7 +70,7 @@ def make_celery(settings: Settings, *, publisher: bool) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # A full Redis refuses an acknowledgement too: for Celery an error of the channel, which ends a worker.
-        broker_channel_error_retry=False,
+        broker_channel_error_retry=not publisher,
         broker_pool_limit=settings.web_threads + 2,
         task_publish_retry=False,
         task_ignore_result=True,

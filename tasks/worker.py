@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, bootsteps
+from celery.signals import worker_shutdown
 from kombu.exceptions import OperationalError
 
 from app.broker import Queues, Tasks, make_celery, publish_ingest
@@ -19,6 +20,7 @@ from lua_scripts.connection import check_safe
 from lua_scripts.errors import StoreError, StoreUnsafe
 from lua_scripts.loader import load_all
 from tasks.alertmanager.turns import reconcile_alerts
+from tasks.consumer import Undertaker
 from tasks.services import PerProcess, Services
 from tasks.sweep import Sweeper
 from tasks.work import aggregate, ingest, reconcile, trim
@@ -72,6 +74,7 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._sweeper.start()
 
     def stop(self, worker: Any) -> None:
+        Undertaker(worker.pool).start()
         if self._sweeper:
             self._sweeper.stop()
             self._sweeper.join(timeout=5)
@@ -84,6 +87,7 @@ def make_worker_app(settings: Settings) -> Celery:
     app.services = services
     register(app, services)
     app.steps["worker"].add(SweepStep)
+    app.conf.worker_consumer = "tasks.consumer:Consumer"
     return app
 
 
@@ -104,7 +108,10 @@ def wait_for_redis(services: Services) -> None:
 
 
 def run_worker(settings: Settings, *, name: str | None = None) -> None:
-    """Runs until SIGTERM (finishes its tasks) or SIGQUIT (does not). Exits 2 where Redis must not be used."""
+    """Runs until SIGTERM (finishes its tasks) or SIGQUIT (does not).
+
+    Exits 2 where Redis must not be used, and with a status other than 0 where Celery ended without being told to.
+    """
     if not settings.broker_url:
         raise SettingsError("STORMFOLD_BROKER_URL: needed, for a Redis cluster cannot be the broker")
     configure_logging(settings)
@@ -125,4 +132,12 @@ def run_worker(settings: Settings, *, name: str | None = None) -> None:
         f"--loglevel={settings.log_level}",
         f"--hostname={name or 'worker'}@%h",
     ]
-    app.worker_main(arguments)
+    failed: list[int] = []
+
+    def note(sender: Any, **_: Any) -> None:
+        failed.extend([sender.exitcode] if sender.exitcode else [])
+
+    worker_shutdown.connect(note)
+    app.worker_main(arguments)  # keeps the exit status of the worker to itself
+    if failed:
+        raise SystemExit(failed[0])
