@@ -16,6 +16,7 @@ from typing import Final
 import redis
 
 from tests.soak.stage import FEWEST_WORKERS, LEASE_S, MAXMEMORY, MOST_WORKERS, Stage
+from tests.support.children import children, send
 from tests.support.processes import Process
 
 Fault = Callable[[Stage, random.Random], bool]
@@ -28,6 +29,10 @@ LOCKS: Final = 256
 def _a_worker(stage: Stage, chance: random.Random) -> Process | None:
     running = [worker for worker in stage.workers if worker.running]
     return chance.choice(running) if running else None
+
+
+def _pool(stage: Stage) -> list[int]:
+    return [pid for worker in stage.workers if worker.running for pid in children(worker.pid)]
 
 
 def kill_web(stage: Stage, chance: random.Random) -> bool:
@@ -53,11 +58,10 @@ def kill_worker_alone(stage: Stage, chance: random.Random) -> bool:
 
 
 def kill_pool_child(stage: Stage, chance: random.Random) -> bool:
-    children = [pid for worker in stage.workers if worker.running for pid in stage.children(worker)]
-    if not children:
+    pool = _pool(stage)
+    if not pool:
         return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(chance.choice(children), signal.SIGKILL)
+    send([chance.choice(pool)], signal.SIGKILL)
     return True
 
 
@@ -74,15 +78,13 @@ def freeze_worker(stage: Stage, chance: random.Random) -> bool:
 
 def freeze_pool_child(stage: Stage, chance: random.Random) -> bool:
     """The worker thinks that all is well; its task sleeps past its lease."""
-    children = [pid for worker in stage.workers if worker.running for pid in stage.children(worker)]
-    if not children:
+    pool = _pool(stage)
+    if not pool:
         return False
-    child = chance.choice(children)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGSTOP)
+    child = [chance.choice(pool)]
+    send(child, signal.SIGSTOP)
     stage.pause(LEASE_S + chance.uniform(0.2, 2))
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGCONT)
+    send(child, signal.SIGCONT)
     return True
 
 
@@ -95,17 +97,12 @@ def add_worker(stage: Stage, chance: random.Random) -> bool:
 
 
 def remove_worker(stage: Stage, chance: random.Random) -> bool:
-    """SIGTERM: it finishes what it does and leaves; after half a minute an orchestrator makes an end of it."""
     with stage.lock:
         running = [worker for worker in stage.workers if worker.running]
         if len(stage.workers) <= FEWEST_WORKERS or not running:
             return False
         worker = chance.choice(running)
-        stage.stack.workers.remove(worker)
-    try:
-        worker.stop(30)
-    except AssertionError:
-        stage.restarts["worker that ignored SIGTERM for 30 s"] += 1
+    stage.remove(worker)
     return True
 
 

@@ -28,6 +28,10 @@ SETTINGS: Final = {
 }  # fmt: skip
 FEWEST_WORKERS, MOST_WORKERS = 1, 3
 SUPERVISED_EVERY_S: Final = 0.25
+TERM_S: Final = 30.0
+BROKEN: Final = b"Unrecoverable error"
+STALL_S: Final = 10.0
+"""How long a worker whose consumer broke off may take to end."""
 
 
 class Stage:
@@ -51,6 +55,8 @@ class Stage:
         self.over = threading.Event()
         self._absent_until: dict[str, float] = {}
         self._killed: set[str] = set()
+        self._broken: dict[str, tuple[int, int, float]] = {}
+        """By worker: its process id, how far its log was read, and when its consumer broke off."""
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
 
     def __enter__(self) -> Stage:
@@ -100,21 +106,10 @@ class Stage:
                 return
             process.kill()
 
-    def children(self, process: Process) -> list[int]:
-        """The process ids of a process's children."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == process.pid:
-                found.append(int(path.parent.name))
-        return sorted(found)
-
     def _supervise(self) -> None:
         while not self.over.wait(SUPERVISED_EVERY_S):
             with self.lock:
+                self._end_stalled()
                 for process in (*self.webs, *self.stack.workers):
                     if process.running or time.monotonic() < self._absent_until.get(process.name, 0.0):
                         continue
@@ -130,6 +125,43 @@ class Stage:
         """What a process said that ended by itself, for whoever looks for the cause."""
         at = sum(self.restarts.values())
         (self.folder / f"ended-{at}-{process.name}.log").write_text(process.log()[-20_000:])
+
+    def remove(self, worker: Process) -> None:
+        """SIGTERM: it finishes what it does and leaves; half a minute later an orchestrator makes an end of it."""
+        with self.lock:
+            self.stack.workers.remove(worker)
+        worker.send(signal.SIGTERM)
+        end = time.monotonic() + TERM_S
+        while worker.running and time.monotonic() < end:
+            time.sleep(0.1)
+        if worker.running:
+            self.restarts[f"worker that ignored SIGTERM for {TERM_S:g} s"] += 1
+            self._ask_for_stacks(worker)
+        worker.kill()
+
+    def _ask_for_stacks(self, worker: Process) -> None:
+        """Celery prints the stacks of all its threads upon SIGUSR1."""
+        worker.send(signal.SIGUSR1)
+        time.sleep(1)
+        self._keep_last_words(worker)
+
+    def _end_stalled(self) -> None:
+        """Ends workers that go on running although Celery's consumer broke off, as a liveness probe would."""
+        for worker in self.stack.workers:
+            size = worker.log_path.stat().st_size
+            begun, read_to, broken_at = self._broken.get(worker.name, (worker.pid, size, 0.0))
+            if begun != worker.pid:
+                broken_at = 0.0
+            with worker.log_path.open("rb") as log:
+                log.seek(read_to)
+                if BROKEN in log.read(size - read_to):
+                    broken_at = time.monotonic()
+            self._broken[worker.name] = (worker.pid, size, broken_at)
+            if broken_at and worker.running and time.monotonic() - broken_at > STALL_S:
+                self.restarts[f"worker that stood still for {STALL_S:g} s"] += 1
+                self._ask_for_stacks(worker)
+                worker.kill()
+                self._killed.add(worker.name)
 
     def pause(self, seconds: float) -> None:
         """Let time pass; less where the run ends."""
