@@ -76,7 +76,9 @@ class Settings:
     )
     kube_writes_per_second: int = _setting("20", of.count(1, 10_000), "writes to Kubernetes, all workers together")
     kube_timeout: int = _setting("5s", of.duration(1), "time limit of one request to Kubernetes")
-    retention: int = _setting("24h", of.duration(1), "how long closed RemediationRequests and dead letters are kept")
+    retention: int = _setting(
+        "24h", of.duration(), "how long closed RemediationRequests and dead letters are kept; 0: for ever"
+    )
 
     webhook_token: str | None = _setting("", of.token, "bearer token that callers must show", secret=True)
     basic_auth: str | None = _setting("", of.user_and_password, "user:password that callers must show", secret=True)

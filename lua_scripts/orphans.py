@@ -29,6 +29,17 @@ class OpenObject:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedObject:
+    """A closed RR as the sink has it. ``covered_by`` names the RR that superseded it; the last two are a Single's."""
+
+    storm_id: str
+    name: str
+    covered_by: str = ""
+    fingerprint: str = ""
+    opened_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """What the state says of an open RR. ``other`` of a double: the storm's name, or when the Single was opened."""
 
@@ -58,6 +69,31 @@ class Orphans:
                 raise reply
             result.append(Match(reply[0].decode(), reply[1].decode() if len(reply) > 1 else ""))
         return result
+
+    def held(self, closed: Sequence[ClosedObject]) -> list[bool]:
+        """Whether a closed RR's history is open all the same: it may fire again, or an open storm names it.
+
+        An answer of no stays right: a history that was closed goes on under another name.
+        """
+        if not closed:
+            return []
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for each in closed:
+                keys = StormKeys(each.storm_id)
+                pipeline.hget(keys.header, "n")
+                pipeline.hget(keys.singles, packing.pack_fingerprint(each.fingerprint))
+            replies = iter(pipeline.execute())
+        return [
+            self._held(each, (name or b"").decode(), single)
+            for each, name, single in zip(closed, replies, replies, strict=True)
+        ]
+
+    @staticmethod
+    def _held(each: ClosedObject, storm: str, single: bytes | None) -> bool:
+        if storm and storm in (each.name, each.covered_by):
+            return True
+        return bool(each.fingerprint) and single is not None and int(packing.unpack(single)[1]) == each.opened_ms
 
     @staticmethod
     def _call(each: OpenObject, grace_ms: int) -> tuple[tuple[str, ...], list[str | bytes | int]]:

@@ -18,9 +18,10 @@ from tasks.manifests import (
     Manifest,
     closed_manifest,
 )
+from tasks.retention import Retention
 from tasks.sinks.base import Deadline, ObjectRef, Sink
 from tasks.sinks.errors import NewerFence, ObjectGone
-from tasks.sinks.objects import fence_of, number_of
+from tasks.sinks.objects import fence_of, is_storm_id, number_of
 
 TIME_S: Final = 120.0
 BATCH: Final = 200
@@ -38,6 +39,7 @@ class Reconciled:
     doubles: int = 0
     lost: int = 0
     restored: int = 0
+    expired: int = 0
 
 
 def open_object(ref: ObjectRef, manifest: Manifest) -> OpenObject | None:
@@ -45,7 +47,7 @@ def open_object(ref: ObjectRef, manifest: Manifest) -> OpenObject | None:
     labels = manifest["metadata"].get("labels") or {}
     annotations = manifest["metadata"].get("annotations") or {}
     storm_id = str(labels.get(STORM_ID_LABEL, ""))
-    if (manifest.get("status") or {}).get("phase", "Active") != "Active" or not _is_storm_id(storm_id):
+    if (manifest.get("status") or {}).get("phase", "Active") != "Active" or not is_storm_id(storm_id):
         return None
     if labels.get(TYPE_LABEL) == "Storm":
         aggregation = (manifest.get("spec") or {}).get("stormAggregation") or {}
@@ -65,28 +67,30 @@ def open_object(ref: ObjectRef, manifest: Manifest) -> OpenObject | None:
     )  # fmt: skip
 
 
-def _is_storm_id(text: str) -> bool:
-    return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
-
-
 class Reconciler:
-    """One look through the sink. Any number may run at once: each verdict is made and taken in one script call."""
+    """One look through the sink. Any number may run at once: each verdict is made and taken in one script call.
 
-    def __init__(self, orphans: Orphans, sink: Sink, *, grace_ms: int) -> None:
+    Without a retention nothing is deleted.
+    """
+
+    def __init__(self, orphans: Orphans, sink: Sink, *, grace_ms: int, retention_ms: int = 0) -> None:
         self._orphans = orphans
         self._sink = sink
         self._grace_ms = grace_ms
+        self._retention_ms = retention_ms
         self._deadline = Deadline(TIME_S)
         self._done = Reconciled()
 
     def run(self) -> Reconciled:
         """Looks through all of the sink. Raises ``StoreError`` and ``SinkError``; what was done stays done."""
         looked_ms = self._orphans.now_ms()
+        retention = Retention(self._orphans, self._sink, retention_ms=self._retention_ms, now_ms=looked_ms)
         names: set[str] = set()
         batch: list[tuple[OpenObject, ObjectRef, Manifest]] = []
         for ref, manifest in self._sink.owned(self._deadline):
             self._done.seen += 1
             names.add(ref.name)
+            retention.see(ref, manifest)
             each = open_object(ref, manifest)
             if each is not None:
                 batch.append((each, ref, manifest))
@@ -100,6 +104,7 @@ class Reconciler:
                 self._done.restored += 1
         self._orphans.unseen(looked_ms)
         self._orphans.reconciled()
+        self._done.expired = retention.delete()
         return self._done
 
     def _match(self, batch: Sequence[tuple[OpenObject, ObjectRef, Manifest]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 MAX_NAME: Final = 253
 MAX_NAMESPACE: Final = 63
@@ -22,6 +22,15 @@ def rfc3339(ms: int) -> str:
     """A time in UTC with milliseconds; what RFC 3339 cannot express becomes the nearest that it can."""
     moment = _EPOCH + timedelta(milliseconds=min(max(ms, 0), _LAST_MS))
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def instant_ms(value: Any) -> int | None:
+    """The ms of an RFC 3339 time, None for what is none: people edit objects, and YAML reads times unasked."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def clean(text: str, limit: int) -> str:

@@ -14,6 +14,8 @@ from tasks.services import Services
 from tasks.sinks.errors import SinkError
 
 RECONCILE_RETRY_MS: Final = 2000
+FOR_EVER_MS: Final = 10**12
+"""An age that no dead letter reaches; their number and bytes stay bounded."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -32,7 +34,8 @@ def aggregate(services: Services, storm_id: str) -> Aggregated:
     done = aggregation.run(storm_id)
     if done.ended == "unreconciled" and services.jobs.my_turn("reconcile-first", RECONCILE_RETRY_MS):
         try:
-            reconcile(services)
+            # A storm waits for this look: what has expired can wait for the next.
+            reconcile(services, retain=False)
         except SinkError as error:
             log.warning("nothing is written before the sink was looked through", reason=str(error))
             return done
@@ -40,14 +43,19 @@ def aggregate(services: Services, storm_id: str) -> Aggregated:
     return done
 
 
-def reconcile(services: Services) -> Reconciled:
-    """Holds the open RRs in the sink against the state. Raises ``StoreError`` and ``SinkError``."""
-    return Reconciler(services.orphans, services.sink, grace_ms=services.settings.stale_after).run()
+def reconcile(services: Services, *, retain: bool = True) -> Reconciled:
+    """Holds the RRs in the sink against the state, and deletes those that were closed long enough ago.
+
+    Raises ``StoreError`` and ``SinkError``.
+    """
+    settings = services.settings
+    retention_ms = settings.retention if retain else 0
+    return Reconciler(services.orphans, services.sink, grace_ms=settings.stale_after, retention_ms=retention_ms).run()
 
 
 def trim(services: Services) -> int:
     """Sheds dead letters beyond their bounds; how many went. Raises ``StoreError``."""
-    age_ms, shed = services.settings.retention, 0
+    age_ms, shed = services.settings.retention or FOR_EVER_MS, 0
     for shard in range(SHARDS):
         while gone := services.inbox.trim(shard, age_ms):  # a call sheds some hundred
             shed += gone

@@ -45,6 +45,9 @@ class Sink(Protocol):
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         """Write the status alone; the manifest's spec may be partial and is not looked at."""
 
+    def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
+        """Delete the very object as it was read; False where it is gone, or was changed since."""
+
     def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
         """All RemediationRequests of ours, open or not, read in pages; one written meanwhile may be missed."""
 

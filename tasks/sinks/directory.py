@@ -50,6 +50,17 @@ class DirectorySink:
             refuse_if_newer(existing, manifest)
             return _replace(path, existing, _fenced(existing, manifest), manifest["status"], deadline)
 
+    def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
+        path = self._path(known.namespace, known.name)
+        with sink_errors(path), locked(self._root, f"{known.namespace}/{path.name}", deadline):
+            existing = read_manifest(path)
+            if existing is None or _ref(existing) != known:
+                return False
+            if deadline.remaining() <= 0:
+                raise SinkUnavailable(f"{path}: no time is left")
+            path.unlink()
+            return True
+
     def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
         for path in sorted(self._root.glob("*/*.yaml")):
             try:

@@ -53,7 +53,7 @@ class KubernetesSink:
         self._fallback = fallback_namespace
 
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
-        with self._through_gate(2, manifest, deadline):
+        with self._through_gate(2, _is_storm(manifest), deadline):
             if known is None:
                 written = self._create(manifest, deadline)
             else:
@@ -64,14 +64,26 @@ class KubernetesSink:
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         # Read first: the conditions that stand there tell since when, and consumers may have moved the version.
-        with self._through_gate(1, manifest, deadline):
+        with self._through_gate(1, _is_storm(manifest), deadline):
             existing = self._the_very(known.namespace, known.name, known.uid, deadline)
             refuse_if_newer(existing, manifest)
             return self._apply_status(manifest, existing, deadline)
 
+    def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
+        path = _path({"metadata": {"namespace": known.namespace, "name": known.name}})
+        only = {"uid": known.uid, "resourceVersion": known.resource_version}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": only}
+        with self._through_gate(1, False, deadline):
+            reply = self._api.send("DELETE", path, deadline, body)
+            if reply.status in (200, 202):
+                return True
+            if reply.status == 409 or _object_absent(reply):
+                return False
+            raise failure(reply, f"delete {path}")
+
     @contextmanager
-    def _through_gate(self, writes: int, manifest: Manifest, deadline: Deadline) -> Iterator[None]:
-        self._gate.enter(writes, urgent=manifest["metadata"]["labels"].get(TYPE_LABEL) == "Storm", deadline=deadline)
+    def _through_gate(self, writes: int, urgent: bool, deadline: Deadline) -> Iterator[None]:
+        self._gate.enter(writes, urgent=urgent, deadline=deadline)
         try:
             yield
         except SinkError as error:
@@ -190,6 +202,10 @@ def _path(manifest: Manifest) -> str:
     check_name(metadata["namespace"], "namespace")
     check_name(metadata["name"], "name")
     return f"/apis/{GROUP}/v1alpha1/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}"
+
+
+def _is_storm(manifest: Manifest) -> bool:
+    return str(manifest["metadata"]["labels"].get(TYPE_LABEL)) == "Storm"
 
 
 def _moved(manifest: Manifest, namespace: str) -> Manifest:

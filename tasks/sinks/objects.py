@@ -40,6 +40,11 @@ def is_ours(manifest: Manifest) -> bool:
     return _label(manifest, MANAGED_BY_LABEL) == MANAGED_BY
 
 
+def is_storm_id(text: str) -> bool:
+    """Whether the text is a storm's id, which tells where its state is."""
+    return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
+
+
 def refuse_if_newer(existing: Manifest, manifest: Manifest) -> None:
     """An equal fence is the same holder, who may write again; a higher one is a newer holder."""
     if fence_of(existing) > fence_of(manifest):

@@ -108,6 +108,7 @@ def test_figures_in_the_text_are_the_defaults() -> None:
     assert f"object {DEFAULTS.debounce // 1000} seconds after it became a storm" in text
     assert f"at the latest {DEFAULTS.max_wait // 1000} seconds" in text
     assert f"no news for {DEFAULTS.stale_after // 3_600_000} hours" in text
+    assert f"closed {DEFAULTS.retention // 3_600_000} hours ago" in text
     assert f"within {DEFAULTS.reopen_window // 60_000} minutes of its end" in text
     assert (DEFAULTS.rate_window, DEFAULTS.pattern_window) == (60_000, 120_000)
     assert f"lease ends after {DEFAULTS.lease // 1000} s" in section("When something fails")

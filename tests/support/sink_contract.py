@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -213,6 +214,31 @@ class SinkContract:
         # Then the new one is untouched
         assert world.read(STORM_NAME) == before
 
+    def test_deletes_the_very_object_as_it_was_read(self, world: World, deadline: Deadline) -> None:
+        # Given an object that was changed since it was last read, and one that was not
+        old = world.sink.put(self.storm(world), None, deadline)
+        world.sink.put(self.storm(world, fence=4, alert_count=11), old, deadline)
+        before = world.read(STORM_NAME)
+        unchanged = world.sink.put(single_manifest(single(namespace=world.namespace)), None, deadline)
+        # When both are deleted as they were read, and one of them twice
+        deleted = [world.sink.delete(ref, deadline) for ref in (old, unchanged, unchanged)]
+        # Then only the unchanged one is gone, and it was so once
+        assert deleted == [False, True, False]
+        assert (world.read(STORM_NAME), world.read(SINGLE_NAME)) == (before, None)
+
+    def test_another_object_of_that_name_is_not_deleted(self, world: World, deadline: Deadline) -> None:
+        # Given an object that was made again since it was read
+        old = world.sink.put(self.storm(world), None, deadline)
+        assert world.sink.delete(old, deadline)
+        new = world.sink.put(self.storm(world), None, deadline)
+        before = world.read(STORM_NAME)
+        # When the old one is deleted, also where somebody knows the new one's version
+        deleted = [
+            world.sink.delete(ref, deadline) for ref in (old, replace(old, resource_version=new.resource_version))
+        ]
+        # Then the new one stays
+        assert (deleted, world.read(STORM_NAME)) == ([False, False], before)
+
     def test_a_create_takes_over_from_an_older_holder(self, world: World, deadline: Deadline) -> None:
         # Given a holder that died before it could tell what it created
         lost = world.sink.put(self.storm(world), None, deadline)
@@ -291,6 +317,8 @@ class SinkContract:
             world.sink.put(self.storm(world, fence=4, alert_count=11), ref, late)
         with pytest.raises(SinkUnavailable):
             world.sink.put_status(self.storm(world, fence=4), ref, late)
+        with pytest.raises(SinkUnavailable):
+            world.sink.delete(ref, late)
         # Then nothing came of it
         assert world.read(SINGLE_NAME) is None
         assert world.read(STORM_NAME) == before
