@@ -13,7 +13,9 @@ local header = read_header()
 local raw = redis.call('HGET', KEYS[18], sid)
 local orphans = raw and cmsgpack.unpack(raw) or { storm = false, singles = {} }
 
+-- Deletes first, as everything here that writes: a full Redis must not keep RRs from being written.
 local function keep()
+  redis.call('HDEL', KEYS[18], sid)
   redis.call('HSET', KEYS[18], sid, cmsgpack.pack(orphans))
 end
 
@@ -46,6 +48,7 @@ if header and header.ph ~= 'G' then
   single = {
     state = 'W', opened = opened, last = now, flaps = 0, wrote = 'A', uid = uid, version = version, namespace = namespace,
   }
+  redis.call('HDEL', KEYS[15], fingerprint)
   redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
   header.fn = math.max(header.fn, tonumber(ARGV[7])) + ADOPTED
   if leased(header) then header.dy = 1 else header.fd = now end

@@ -106,10 +106,8 @@ class Orphans:
 
     def reconciled(self) -> None:
         """Notes for every shard that the sink was looked through."""
-        now = self.now_ms()
-        with translated():
-            for shard in range(SHARDS):
-                self._client.hset(ShardKeys(shard).meta, "rl", now)
+        for shard in range(SHARDS):  # a bare write would be refused by a full Redis, and nothing be written to the sink
+            self._scripts.run("turn", (ShardKeys(shard).meta,), ("rl", 0))
 
     def written(self) -> dict[str, str]:
         """Storm id -> RR name of every storm that believes its RR to be in the sink."""

@@ -11,6 +11,7 @@ from celery import Celery
 
 from app.broker import make_celery
 from app.settings import Settings
+from lua_scripts.audit import Audit
 from lua_scripts.budget import Budget
 from lua_scripts.connection import WORKER, connect
 from lua_scripts.due import Due
@@ -23,6 +24,7 @@ from lua_scripts.polls import Polls
 from lua_scripts.presence import Presence
 from lua_scripts.records import Rules
 from lua_scripts.storms import Storms
+from lua_scripts.workers import Workers
 from tasks.sinks import open_sink
 from tasks.sinks.base import Sink
 from tasks.sinks.gate import BudgetGate
@@ -78,6 +80,14 @@ class Services:
     @cached_property
     def jobs(self) -> Jobs:
         return Jobs(self.client)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self.client)
+
+    @cached_property
+    def workers(self) -> Workers:
+        return Workers(self.client)
 
     @cached_property
     def orphans(self) -> Orphans:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -26,6 +27,7 @@ from app.broker import (
 from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS
 from tasks.alertmanager.turns import poll_is_due
+from tasks.liveness import Liveness
 from tasks.services import Services
 from tasks.sinks.errors import SinkError
 from tasks.work import aggregate, ingest
@@ -40,6 +42,8 @@ SHARE_S: Final = 1.0
 LATE_MS: Final = 5000
 """An inbox whose oldest entry is this old is drained here, whatever became of its wake-up."""
 JOBS_S: Final = 1.0
+AUDIT_MS: Final = 2000
+"""One shard's ledger is checked in each; a round over all takes about half a minute."""
 JOBS: Final[tuple[tuple[str, int, Callable[[Celery], None]], ...]] = (
     ("trim", 600_000, publish_trim),
     ("reconcile", 300_000, publish_reconcile),
@@ -52,9 +56,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class Sweeper(threading.Thread):
     """Looks at all shards about five times a second until stopped. It survives all failures of Redis and broker."""
 
-    def __init__(self, services: Callable[[], Services]) -> None:
+    def __init__(self, services: Callable[[], Services], liveness: Liveness | None = None) -> None:
         super().__init__(name="stormfold-sweep", daemon=True)
         self._services = services
+        self._liveness = liveness
         self._stopping = threading.Event()
         self._broker_pause = 0.0
         self._next_jobs = 0.0
@@ -85,6 +90,9 @@ class Sweeper(threading.Thread):
                 if self._failing:
                     log.info("sweep gets through again")
                 self._failing = False
+            if self._liveness:
+                with suppress(StoreError):  # the file alone says it then
+                    self._liveness.look(self._services())
 
     def sweep(self) -> None:
         """One look at all shards. Raises ``StoreError``."""
@@ -110,6 +118,9 @@ class Sweeper(threading.Thread):
         for name, period_ms, publish in JOBS:
             if services.jobs.my_turn(name, period_ms):
                 self._try(lambda publish=publish: publish(services.publisher))  # type: ignore[misc]
+        if services.jobs.my_turn("audit", AUDIT_MS):
+            for finding in services.audit.look():
+                log.error("the ledger does not balance", where=finding)
         if poll_is_due(services):
             self._try(lambda: publish_reconcile_alerts(services.publisher))
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from lua_scripts.errors import StoreError, StoreUnsafe
 from lua_scripts.loader import load_all
 from tasks.alertmanager.turns import reconcile_alerts
 from tasks.consumer import Undertaker
+from tasks.liveness import CeleryConsumption, Liveness
 from tasks.services import PerProcess, Services
 from tasks.sweep import Sweeper
 from tasks.work import aggregate, ingest, reconcile, trim
@@ -70,7 +72,9 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._sweeper: Sweeper | None = None
 
     def start(self, worker: Any) -> None:
-        self._sweeper = Sweeper(worker.app.services)
+        services = worker.app.services
+        file = services().settings.worker_heartbeat_file
+        self._sweeper = Sweeper(services, Liveness(worker.hostname, file, CeleryConsumption(worker)))
         self._sweeper.start()
 
     def stop(self, worker: Any) -> None:
@@ -107,6 +111,15 @@ def wait_for_redis(services: Services) -> None:
             pause = min(5.0, pause * 2)
 
 
+def _touch(file: str) -> None:
+    """So that a probe finds it from the first second, and a file that cannot be written is told at once."""
+    try:
+        if file:
+            Path(file).touch()
+    except OSError as error:
+        raise SettingsError(f"STORMFOLD_WORKER_HEARTBEAT_FILE: cannot write {file!r}: {error.strerror}") from error
+
+
 def run_worker(settings: Settings, *, name: str | None = None) -> None:
     """Runs until SIGTERM (finishes its tasks) or SIGQUIT (does not).
 
@@ -115,6 +128,7 @@ def run_worker(settings: Settings, *, name: str | None = None) -> None:
     if not settings.broker_url:
         raise SettingsError("STORMFOLD_BROKER_URL: needed, for a Redis cluster cannot be the broker")
     configure_logging(settings)
+    _touch(settings.worker_heartbeat_file)
     app = make_worker_app(settings)
     try:
         wait_for_redis(app.services())
@@ -122,6 +136,7 @@ def run_worker(settings: Settings, *, name: str | None = None) -> None:
         sys.stderr.write(f"stormfold worker: {error}\n")
         raise SystemExit(2) from error
     arguments = [
+        "--quiet",
         "worker",
         "--task-events",
         "--without-gossip",
