@@ -1,0 +1,193 @@
+"""Takes one protection after the other out of a copy of the repository and shows that a cell is red without it.
+
+Run by hand: ``python -m tests.faults.mutations [number ...]``; exit status 1 where a cell stays green.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".stormfold")
+MATRIX = "tests/faults/test_matrix.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """``text`` stands exactly once in ``path`` and becomes ``instead``; ``cell`` is then expected to fail.
+
+    ``also`` is a second such (path, text, instead), where two parts protect against the same.
+    """
+
+    protection: str
+    path: str
+    text: str
+    instead: str
+    cell: str
+    also: tuple[str, str, str] | None = None
+
+
+MUTATIONS = [
+    Mutation(
+        "a settle needs the token of the lease", "lua_scripts/settle.lua",
+        "if not header or header.lk == '' or header.lk ~= ARGV[2] then return 'lost' end",
+        "if not header then return 'lost' end",
+        "before-settle, settle over a change, growing storm",
+    ),
+    Mutation(
+        "an entry that is gone is not taken in again", "lua_scripts/ingest.lua",
+        "if not received then return { 'gone' } end",
+        "if not received then received = now end",
+        "before-ingest, another drains, superseding storm",
+    ),
+    Mutation(
+        "a storm that is leased is not claimed", "lua_scripts/claim.lua",
+        "if leased(header) and header.lk ~= token then return { 'busy' } end",
+        "",
+        "before-settle, another claims, growing storm",
+    ),
+    Mutation(
+        "the sink compares fences", "tasks/sinks/objects.py",
+        "    if fence_of(existing) > fence_of(manifest):\n        raise NewerFence",
+        "    if False:\n        raise NewerFence",
+        "before-write, Storm, emptied under it, growing storm",
+    ),
+    Mutation(
+        "the sweep wakes inboxes whose wake-up got lost", "lua_scripts/sweep.lua",
+        "if mark < now - tonumber(ARGV[3]) and oldest < now - 1000 then",
+        "if false then",
+        "before-publish, kill web after its answer, new storm",
+        also=(
+            "tasks/sweep.py",
+            "        mine_to_drain += [s.shard for s in found if s.entries and s.oldest_ms < s.now_ms - LATE_MS]\n",
+            "",
+        ),
+    ),
+    Mutation(
+        "the sweep does what the broker refuses", "tasks/sweep.py",
+        "        self._work(services, mine_to_drain, mine_to_write)\n",
+        "",
+        "after-sweep, full, growing storm",
+    ),
+    Mutation(
+        "alerts are in Redis before the 202", "app/webhook.py",
+        "        if services.store.accept(shard, new, dead, ignored).wake:\n"
+        "            services.notifier.wake(shard)\n",
+        "        import threading\n"
+        "        threading.Thread(target=services.store.accept, args=(shard, new, dead, ignored)).start()\n"
+        "        services.notifier.wake(shard)\n",
+        "before-accept, kill web, two keys",
+    ),
+    Mutation(
+        "the name of a Single is pinned before its first write", "lua_scripts/claim.lua",
+        "  if pin then single.state = 'N' end\n",
+        "",
+        "after-write, Single, kill worker as it becomes a storm, lone alerts",
+    ),
+    Mutation(
+        "the storm's RR is met again, not taken for somebody else's", "tasks/sinks/objects.py",
+        "    if fence_of(existing) < fence_of(manifest):\n        return True\n",
+        "",
+        "after-write, Storm, kill worker for good, new storm",
+    ),
+    Mutation(
+        "a leased storm stays due, for its holder may die", "lua_scripts/storm.lua",
+        "    at = header.lu\n",
+        "    at = header.lu + 600000\n",
+        "after-claim, Claim, kill worker for good, new storm",
+    ),
+    Mutation(
+        "what an emptied Redis forgot is looked for before a first write", "lua_scripts/claim.lua",
+        "if ARGV[7] == '1' and header.uid == ''",
+        "if false and header.uid == ''",
+        "before-ingest, emptied, growing storm",
+    ),
+    Mutation(
+        "ingest frees before it writes", "lua_scripts/ingest.lua",
+        "redis.call('HDEL', KEYS[2], ARGV[1])\nredis.call('ZREM', KEYS[3], ARGV[1])\n",
+        "redis.call('HSET', KEYS[1], 'wk', now)\n"
+        "redis.call('HDEL', KEYS[2], ARGV[1])\nredis.call('ZREM', KEYS[3], ARGV[1])\n",
+        "before-ingest, full, growing storm",
+    ),
+    Mutation(
+        "scripts that Redis forgot are loaded again", "lua_scripts/loader.py",
+        "            except redis.exceptions.NoScriptError:\n"
+        "                # EVAL also loads it, on the very node that lacked it.\n"
+        "                return self.client.eval(source.text, len(keys), *keys, *args)\n",
+        "            finally:\n                pass\n",
+        "before-accept, forget scripts, two keys",
+    ),
+    Mutation(
+        "a fence leaps where an object is taken over", "lua_scripts/storm.lua",
+        "local ADOPTED = 1000000",
+        "local ADOPTED = 1",
+        "before-write, Storm, emptied under it, growing storm",
+    ),
+    Mutation(
+        "only a holder that Redis knows goes on above a fence", "lua_scripts/claim.lua",
+        "if tonumber(ARGV[6]) > 0 and header.lk ~= token then return { 'busy' } end",
+        "",
+        "before-write, Storm, emptied under a change, growing storm",
+    ),
+    Mutation(
+        "a worker outlives a broker that is full", "app/broker.py",
+        "broker_channel_error_retry=not publisher",
+        "broker_channel_error_retry=False",
+        "before-claim, full, growing storm",
+    ),
+]  # fmt: skip
+
+
+def mutate(folder: Path, mutation: Mutation) -> None:
+    edits = [(mutation.path, mutation.text, mutation.instead)]
+    if mutation.also:
+        edits.append(mutation.also)
+    for name, old, new in edits:
+        path = folder / name
+        text = path.read_text()
+        assert text.count(old) == 1, f"{name}: the text is there {text.count(old)} times: {old}"
+        path.write_text(text.replace(old, new))
+
+
+def run(folder: Path, cell: str) -> tuple[bool, str]:
+    """Whether the cell is green there, and the line that says why not."""
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=line",
+        f"{MATRIX}::test_cell[{cell}]",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith(str(folder)) and ".py:" in line]
+    return done.returncode == 0, lines[0].removeprefix(f"{folder}/")[:110] if lines else ""
+
+
+def main(chosen: list[int]) -> int:
+    stayed_green = 0
+    for number, mutation in enumerate(MUTATIONS, 1):
+        if chosen and number not in chosen:
+            continue
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="mutation-") as parent:
+            folder = Path(parent) / "repo"
+            shutil.copytree(ROOT, folder, ignore=NOT_COPIED, symlinks=True)
+            mutate(folder, mutation)
+            green, why = run(folder, mutation.cell)
+        stayed_green += green
+        verdict = "GREEN, the cell does not see it" if green else "red"
+        seconds = time.monotonic() - begun
+        print(
+            f"{number:2} {verdict}: without '{mutation.protection}' in [{mutation.cell}] ({seconds:.0f} s) {why}",
+            flush=True,
+        )
+    print(f"{stayed_green} cells stayed green")
+    return int(stayed_green > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main([int(text) for text in sys.argv[1:]]))
