@@ -1,6 +1,6 @@
 # make demo   a storm from beginning to end, on a machine with nothing but Python >= 3.11
 # make run    the same parts, until Ctrl-C
-# make test   the whole test suite       make lint   what must be clean before a commit
+# make test   all but the long tests        make lint   what must be clean before a commit
 # make bench  ratios against a real Alertmanager on this machine
 # make soak   six minutes of load and random faults, then a verdict (SOAK_ARGS="--minutes 1 --seed 7")
 # make setup  what all of them do first: .venv with everything in it, as requirements.lock pins it
@@ -17,7 +17,8 @@ STAMP := .venv/.installed
 # -qq: errors only
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 # Two processes on two cores; a file stays in one of them, for it shares servers among its tests.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# The long tests are for .ci/run; `make test PYTEST_ARGS=` runs them too.
+PYTEST_ARGS ?= -n 2 --dist loadfile -m "not slow"
 SOAK_ARGS ?=
 
 help:
