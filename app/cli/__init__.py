@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "simulate": "app.cli.simulate:simulate",
     "storms": "app.cli.storms:storms",
     "deadletters": "app.cli.deadletters:deadletters",
+    "doctor": "app.cli.doctor:doctor",
 }
 
 

@@ -75,18 +75,21 @@ def read_peers(peers: Sequence[Peer], receiver: str, timeout_s: float) -> tuple[
 def _read(peer: Peer, receiver: str, end: float) -> PeerList:
     """One peer's list. The status comes first: a restart between the two shows at the next poll."""
     try:
-        raw, now_ms = _get(peer, "/api/v2/status", end)
+        raw, now_ms = get_json(peer, "/api/v2/status", end)
         status = read_status(raw, now_ms)
         if not receiver:
-            receiver = sole_receiver(_get(peer, "/api/v2/receivers", end)[0])
-        raw, now_ms = _get(peer, _ALERTS, end)
+            receiver = sole_receiver(get_json(peer, "/api/v2/receivers", end)[0])
+        raw, now_ms = get_json(peer, _ALERTS, end)
         return read_list(peer.name, status, raw, now_ms, receiver)
     except (OSError, HTTPException, ValueError, RecursionError) as error:
         raise PeerError(f"{type(error).__name__}: {error}") from error
 
 
-def _get(peer: Peer, path: str, end: float) -> tuple[Any, int]:
-    """(the JSON of an answer, the time of the answer by the peer's own clock)."""
+def get_json(peer: Peer, path: str, end: float) -> tuple[Any, int]:
+    """(the JSON of an answer, the time of the answer by the peer's own clock). ``end`` is in monotonic time.
+
+    Raises ``PeerError``, and OSError, HTTPException or ValueError of what lies below.
+    """
     make = HTTPSConnection if peer.secure else HTTPConnection
     connection = make(peer.host, peer.port, timeout=_remaining(end))
     try:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import urllib3.exceptions
@@ -27,6 +28,8 @@ class Reply:
     status: int
     body: dict[str, Any]
     retry_after_s: float | None
+    date_ms: int | None = None
+    """The server's clock, where it tells; in whole seconds."""
 
     @property
     def reason(self) -> str:
@@ -107,7 +110,8 @@ class Api:
             raise kind(f"{method} {path}: {error.reason}") from error
         except (urllib3.exceptions.HTTPError, config.ConfigException, OSError) as error:
             raise SinkUnavailable(f"{method} {path}: {error}") from error
-        return Reply(response.status, _json(data), _seconds(response.headers.get("Retry-After")))
+        headers = response.headers
+        return Reply(response.status, _json(data), _seconds(headers.get("Retry-After")), _date_ms(headers.get("Date")))
 
 
 def failure(reply: Reply, what: str) -> SinkError:
@@ -132,6 +136,13 @@ def _json(data: bytes | None) -> dict[str, Any]:
         # A proxy's page, say, or a path that the server does not have: the status code still tells what to do.
         return {"message": (data or b"")[:200].decode(errors="replace").strip()}
     return body if isinstance(body, dict) else {}
+
+
+def _date_ms(header: str | None) -> int | None:
+    try:
+        return int(parsedate_to_datetime(header or "").timestamp() * 1000)
+    except ValueError:
+        return None
 
 
 def _seconds(header: str | None) -> float | None:

@@ -121,6 +121,15 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     _sync_folder(path.parent)
 
 
+def check_writable(root: Path) -> None:
+    """Writes a file below the root as a manifest is written, and removes it. Raises ``SinkError``."""
+    trial = root / f".trial-{os.getpid()}"
+    with sink_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        write_manifest(trial, {})
+        trial.unlink()
+
+
 def _sync_folder(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
