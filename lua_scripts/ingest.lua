@@ -121,7 +121,11 @@ end
 local function take_firing(index, alert, fingerprint, member)
   if member then
     local class = apply_firing(member, alert[3], received)
-    if class == 'ro' then fires(index, fingerprint, member) end
+    if class == 'ro' then
+      -- Where its resource was dropped meanwhile only what this alert names is known.
+      if not resources[member.rid] then member.rid = alert[5] end
+      fires(index, fingerprint, member)
+    end
     return class
   end
   local stray, class = beyond(fingerprint), 'nw'

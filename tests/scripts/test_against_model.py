@@ -18,7 +18,7 @@ from tests.scripts.lab import STORM, Clock, Lab, firing, resolved
 from tests.scripts.model import CLASSES, Model, Storm
 from tests.scripts.state import State, read_unknown
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "100"))
 """As many histories are tried, always the same ones; with another number other ones each time."""
 LEASE_MS = 10_000
 RETRY_MS = 700
@@ -106,12 +106,36 @@ class Histories(RuleBasedStateMachine):
             ]  # fmt: skip
             self._ingest(*self._accept(entry))
 
-    @rule(entry=st.lists(alerts(), min_size=1, max_size=3))
-    def delay(self, entry: list[StormAlert]) -> None:
+    @rule(name=NAMES, times=st.integers(2, 9), ms=st.sampled_from([500, 2_000, 4_000]))
+    def flap(self, name: str, times: int, ms: int) -> None:
+        """Resolves and fires by turns, every so often."""
+        for _ in range(times):
+            at = self.model.now - self.lab_start
+            member = self.model.storm.members.get(name) if self.model.storm else None
+            one = resolved if member and member.firing else firing
+            self._ingest(*self._accept([one(name, at, pod=f"pod-{int(name[1:]) % 6}")]))
+            self.pass_time(ms)
+
+    @rule(entry=st.lists(alerts(), min_size=1, max_size=3), ms=st.sampled_from([0, 1_000, 30_000]))
+    def delay(self, entry: list[StormAlert], ms: int) -> None:
         """Received now, taken in later, perhaps after what was received after it."""
         if len(self.waiting) < 4:
             self.waiting.append(self._accept(entry))
             self.compare()
+            self.pass_time(ms)
+
+    @precondition(lambda self: not self.waiting)
+    @rule(count=st.integers(4, 9), ms=st.sampled_from([1_000, 9_000, 25_000]), step=st.sampled_from([1, 3]))
+    def outage(self, count: int, ms: int, step: int) -> None:
+        """Workers are away while alerts come one by one, and then take in all of them."""
+        entries = []
+        for at in range(count):
+            name = at * step % 12
+            entries.append(self._accept([firing(f"a{name}", at, pod=f"pod-{name % 6}")]))
+            self.pass_time(ms)
+        self.waiting = entries
+        while self.waiting:
+            self._ingest(*self.waiting.pop(0))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -182,6 +206,16 @@ class Histories(RuleBasedStateMachine):
         """By a worker that does all of it at once."""
         claim = self._claim()
         if claim is not None:
+            self._settle(claim, fails=False)
+
+    @rule(changes=st.booleans())
+    def write_when_due(self, changes: bool) -> None:
+        """Waits until something is due, and writes it while the alerts repeat."""
+        self.pass_time_until_due()
+        claim = self._claim()
+        if claim is not None:
+            if changes:
+                self.repeat()
             self._settle(claim, fails=False)
 
     @precondition(lambda self: self.claims)

@@ -133,6 +133,25 @@ def test_resources_that_nothing_refers_to_are_dropped(written: Lab, clock: Clock
     assert set(written.opened().resources) == {f"pod-{at}" for at in range(3, 10)} | {"more"}
 
 
+@pytest.mark.parametrize("pod", ["pod-0", "another"])
+def test_member_reopens_after_its_resource_was_dropped(written: Lab, clock: Clock, pod: str) -> None:
+    # Given a member that resolved, and whose pod is no longer kept
+    clock.at(10_000)
+    resolve(written, "a0")
+    clock.at(10_000 + DEBOUNCE)
+    written.write()
+    written.deliver(firing("more"))
+    clock.advance(DEBOUNCE)
+    written.write()
+    assert "pod-0" not in written.opened().resources
+    # When it fires again, as before or, by a sender whose fingerprints are not of the labels, about another pod
+    clock.advance(1000)
+    assert written.deliver(firing("a0", 20, pod=pod)) == Taken("ok", reopened=1, phase="ACTIVE")
+    # Then the list names the pod
+    clock.advance(DEBOUNCE)
+    assert written.listed(written.claimed("next")) == {f"pod-{at}": 1 for at in range(1, 10)} | {"more": 1, pod: 1}
+
+
 def test_resolved_storm_that_was_never_written_is_written_before_it_closes(lab: Lab, clock: Clock) -> None:
     # Given a storm that resolved, and a sink that fails for longer than the reopen window
     lab.deliver(*many(10))
