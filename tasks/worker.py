@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from celery import Celery, bootsteps
 from celery.signals import worker_shutdown
+from celery.worker import state
 from kombu.exceptions import OperationalError
 
 from app.broker import Queues, Tasks, make_celery, publish_ingest
@@ -26,6 +28,9 @@ from tasks.liveness import CeleryConsumption, Liveness
 from tasks.services import PerProcess, Services
 from tasks.sweep import Sweeper
 from tasks.work import aggregate, ingest, reconcile, trim
+
+SOUND_S: Final = 10.0
+"""A worker that ran for less before Celery gave up is left to whoever watches it: it may never come up."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -123,7 +128,8 @@ def _touch(file: str) -> None:
 def run_worker(settings: Settings, *, name: str | None = None) -> None:
     """Runs until SIGTERM (finishes its tasks) or SIGQUIT (does not).
 
-    Exits 2 where Redis must not be used, and with a status other than 0 where Celery ended without being told to.
+    Exits 2 where Redis must not be used. Where Celery ends without being told to, this process starts anew, or exits
+    with a status other than 0 where it had only just begun.
     """
     if not settings.broker_url:
         raise SettingsError("STORMFOLD_BROKER_URL: needed, for a Redis cluster cannot be the broker")
@@ -153,6 +159,10 @@ def run_worker(settings: Settings, *, name: str | None = None) -> None:
         failed.extend([sender.exitcode] if sender.exitcode else [])
 
     worker_shutdown.connect(note)
+    begun = time.monotonic()
     app.worker_main(arguments)  # keeps the exit status of the worker to itself
+    if failed and state.should_stop is None and time.monotonic() - begun > SOUND_S:
+        log.error("Celery gave up, starting this worker anew", status=failed[0])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     if failed:
         raise SystemExit(failed[0])

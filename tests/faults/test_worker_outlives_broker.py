@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +99,38 @@ def test_worker_ends_although_its_pool_hangs(stack: Stack) -> None:
     stack.start_worker()
     stack.wait_received(scene.key("First"), 1)
     assert outcome(stack, scene.key("First")) == expected(ledger(new=1), singles=[single_rr(alert)])
+
+
+GIVES_UP_ONCE = """
+import pathlib, sys
+from app.cli import main
+from tasks import consumer, worker
+worker.SOUND_S = 0.0
+before = pathlib.Path("gave-up")
+def give_up(self):
+    if not before.exists():
+        before.touch()
+        raise StopIteration("once")
+consumer.Consumer.on_ready = give_up
+sys.argv = ["stormfold", "worker", "--name", "anew"]
+main()
+"""
+
+
+def test_worker_that_celery_gives_up_starts_anew(stack: Stack) -> None:
+    # Given alerts, and a worker in whose event loop something fails that Celery does not foresee
+    stack.stop_worker(stack.workers[0])
+    scene = new_scene()
+    alerts = scene.pods(12)
+    stack.post(alerts)
+    worker = Process("anew", [sys.executable, "-c", GIVES_UP_ONCE], environ=stack.environ, folder=stack.folder)
+    stack.workers.append(worker.start())
+    # When that happens
+    worker.wait_for_log("starting this worker anew")
+    # Then the same process begins again and works
+    stack.wait_received(scene.key(), 12)
+    assert outcome(stack, scene.key()) == expected(ledger(new=12), storms=[storm_rr(alerts)])
+    wait_until(lambda: messages(stack) == 0, "the worker to consume what the broker holds", describe=worker.log)
+    assert worker.running
+    # And once told to end, it ends
+    assert stack.stop_worker(worker) == 0
