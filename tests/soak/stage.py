@@ -30,8 +30,8 @@ FEWEST_WORKERS, MOST_WORKERS = 1, 3
 SUPERVISED_EVERY_S: Final = 0.25
 TERM_S: Final = 30.0
 BROKEN: Final = b"Unrecoverable error"
-STALL_S: Final = 10.0
-"""How long a worker whose consumer broke off may take to end."""
+STALL_S: Final = 25.0
+"""How long a worker whose consumer broke off may take to end or to start anew."""
 
 
 class Stage:
@@ -146,7 +146,7 @@ class Stage:
         self._keep_last_words(worker)
 
     def _end_stalled(self) -> None:
-        """Ends workers that go on running although Celery's consumer broke off, as a liveness probe would."""
+        """Ends workers that stand still once Celery's consumer broke off, as a liveness probe would."""
         for worker in self.stack.workers:
             size = worker.log_path.stat().st_size
             begun, read_to, broken_at = self._broken.get(worker.name, (worker.pid, size, 0.0))
@@ -154,8 +154,14 @@ class Stage:
                 broken_at = 0.0
             with worker.log_path.open("rb") as log:
                 log.seek(read_to)
-                if BROKEN in log.read(size - read_to):
-                    broken_at = time.monotonic()
+                fresh = log.read(size - read_to)
+            if BROKEN in fresh:
+                self.restarts["worker that Celery gave up"] += 1
+                self._keep_last_words(worker)
+            if fresh.rfind(BROKEN) > fresh.rfind(READY.encode()):
+                broken_at = time.monotonic()
+            elif READY.encode() in fresh:
+                broken_at = 0.0
             self._broken[worker.name] = (worker.pid, size, broken_at)
             if broken_at and worker.running and time.monotonic() - broken_at > STALL_S:
                 self.restarts[f"worker that stood still for {STALL_S:g} s"] += 1
