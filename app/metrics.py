@@ -72,7 +72,7 @@ class _StoreCollector(Collector):
         try:
             ledger, depth, due = self._store.totals(), self._store.depth(), self._store.due_counts()
             polls, letters, audited = self._store.poll_report(), self._store.letter_counts(), self._store.audited()
-            beats = self._store.last_beats()
+            beats, kube = self._store.last_beats(), self._store.kube_health()
         except StoreError:
             up.add_metric((), 0)
             yield up
@@ -93,6 +93,8 @@ class _StoreCollector(Collector):
         for name, text, count in (
             ("dead_letters_shed", "Dead letters dropped beyond the bounds of number, bytes and age.", letters.shed),
             ("dead_letters_replayed", "Dead letters put into the inbox again.", letters.replayed),
+            ("kube_refused", "Requests that Kubernetes refused until somebody mends something.", kube.refused),
+            ("kube_throttled", "Requests that Kubernetes turned away for now (429, 503).", kube.throttled),
         ):
             yield CounterMetricFamily(f"stormfold_{name}", text, value=count)
         beat = GaugeMetricFamily(
@@ -115,6 +117,10 @@ class _StoreCollector(Collector):
              audited.unbalanced),
             ("ledger_checked_timestamp_seconds", "When the shard looked at longest ago was looked at; 0: not yet.",
              audited.oldest_ms / 1000),
+            ("kube_paused_seconds", "For how long all workers leave Kubernetes alone.", kube.paused_ms / 1000),
+            ("kube_failures", "Requests in a row that Kubernetes did not answer, or failed by itself.", kube.failures),
+            ("kube_definition_missing", "1: Kubernetes does not know RemediationRequest; nothing can be written.",
+             int(kube.undefined_since_ms > 0)),
             ("due_lag_seconds", "How late the most overdue storm is.", due.overdue_ms / 1000),
         ):  # fmt: skip
             yield GaugeMetricFamily(f"stormfold_{name}", text, value=figure)

@@ -13,6 +13,7 @@ from app.breaker import Breaker
 from app.settings import Settings
 from lua_scripts import loader
 from lua_scripts.audit import Audit, Audited
+from lua_scripts.budget import Budget, Health
 from lua_scripts.connection import WEB, check_safe, connect
 from lua_scripts.due import Due, DueCounts
 from lua_scripts.inbox import Depth, Inbox, LetterCounts
@@ -45,6 +46,7 @@ class Store(Protocol):
     def letter_counts(self) -> LetterCounts: ...
     def audited(self) -> Audited: ...
     def last_beats(self) -> Mapping[str, int]: ...
+    def kube_health(self) -> Health: ...
     def page(self, cursor: str | None, limit: int) -> tuple[list[StormRecord], str | None]: ...
     def find(self, name: str) -> StormRecord | None: ...
     def members(self, storm_id: str, cursor: str | None, limit: int) -> tuple[list[MemberRecord], str | None]: ...
@@ -59,6 +61,7 @@ class _Doors:
     polls: Polls
     audit: Audit
     workers: Workers
+    budget: Budget
 
 
 class RedisStore:
@@ -80,8 +83,9 @@ class RedisStore:
                 client = connect(self._settings.redis_url, limits)
                 inbox = Inbox(client, self._settings.redis_wait_replicas)
                 self._opened = _Doors(
-                    client, inbox, Storms(client), Due(client), Polls(client), Audit(client), Workers(client)
-                )
+                    client, inbox, Storms(client), Due(client), Polls(client), Audit(client), Workers(client),
+                    Budget(client, self._settings.kube_writes_per_second),
+                )  # fmt: skip
             return self._opened
 
     def accept(
@@ -153,6 +157,10 @@ class RedisStore:
     def last_beats(self) -> Mapping[str, int]:
         with self._breaker.guard():
             return self._doors().workers.last_beats()
+
+    def kube_health(self) -> Health:
+        with self._breaker.guard():
+            return self._doors().budget.health()
 
     def page(self, cursor: str | None, limit: int) -> tuple[list[StormRecord], str | None]:
         with self._breaker.guard():

@@ -15,18 +15,23 @@ PROBE_MS: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """``wait_ms`` 0: go ahead. ``failures`` in a row before this request: whoever succeeds then should say so."""
+    """``wait_ms`` 0: go ahead. ``news``: whoever succeeds then should say so, for the others believe otherwise."""
 
     wait_ms: int
-    failures: int
+    news: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """For metrics: for how long writes are paused, and the failures in a row."""
+    """For metrics: for how long writes are paused, failures in a row, since when the server does not know our kind
+    (0: it does), and what it refused and throttled in all.
+    """
 
-    paused_ms: int
-    failures: int
+    paused_ms: int = 0
+    failures: int = 0
+    undefined_since_ms: int = 0
+    refused: int = 0
+    throttled: int = 0
 
 
 class Budget:
@@ -42,7 +47,7 @@ class Budget:
         most = max(self._per_second, 2 * writes)
         left = 0 if urgent else most // 2
         reply = self._scripts.run("budget", (BUDGET,), (self._per_second, most, writes, left, FAILURES, PROBE_MS))
-        return Grant(int(reply[0]), int(reply[1]))
+        return Grant(int(reply[0]), bool(reply[1]))
 
     def succeeded(self) -> None:
         """The server answers again."""
@@ -52,16 +57,21 @@ class Budget:
         """The server did not answer, or failed by itself; after several in a row everybody pauses."""
         failures = int(self._scripts.run("outcome", (BUDGET,), ("failed", 0)))
         if failures >= FAILURES:
-            self._scripts.run("outcome", (BUDGET,), ("throttled", PROBE_MS))
+            self._scripts.run("outcome", (BUDGET,), ("pause", PROBE_MS))
 
     def throttled(self, pause_ms: int) -> None:
         """The server asked for patience: all workers have it."""
         self._scripts.run("outcome", (BUDGET,), ("throttled", pause_ms))
 
+    def refused(self, *, undefined: bool) -> None:
+        """The server refuses until somebody mends something; ``undefined``: it does not know our kind."""
+        self._scripts.run("outcome", (BUDGET,), ("undefined" if undefined else "refused", 0))
+
     def health(self) -> Health:
         """What metrics show."""
         with translated():
             seconds, micros = self._client.time()
-            paused, failures = self._client.hmget(BUDGET, "pu", "fa")
+            found = self._client.hmget(BUDGET, "pu", "fa", "da", "rf", "th")
+        paused, failures, undefined, refused, throttled = (int(float(raw or 0)) for raw in found)
         now = int(seconds) * 1000 + int(micros) // 1000
-        return Health(max(0, int(float(paused or 0)) - now), int(failures or 0))
+        return Health(max(0, paused - now), failures, undefined, refused, throttled)

@@ -13,7 +13,7 @@ import urllib3.exceptions
 from kubernetes import client, config
 
 from tasks.sinks.base import Deadline
-from tasks.sinks.errors import SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 
 FIELD_MANAGER: Final = "stormfold"
 _SHORTEST_S: Final = 0.05
@@ -125,7 +125,7 @@ def failure(reply: Reply, what: str) -> SinkError:
     if reply.status in (408, 409) or reply.status < 400:
         return SinkUnavailable(text, reply.retry_after_s)
     if reply.status == 404 and not reply.about:
-        text += " (is the definition in docker/kubernetes/crd.yaml installed?)"
+        return DefinitionAbsent(f"{text} (is the definition in docker/kubernetes/crd.yaml installed?)")
     return SinkRefused(text, reply.retry_after_s)
 
 

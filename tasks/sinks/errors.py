@@ -23,6 +23,10 @@ class SinkRefused(SinkError):
     """It fails until somebody mends something (rights, quota, schema, a full disk): try slowly, tell the operator."""
 
 
+class DefinitionAbsent(SinkRefused):
+    """The server does not know our kind: the custom resource definition is not installed."""
+
+
 class NewerFence(SinkError):
     """The object carries a fence that is not lower than ours: somebody newer wrote it, so ours must not."""
 

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from lua_scripts.budget import Budget
 from lua_scripts.errors import StoreError
 from tasks.sinks.base import Deadline
-from tasks.sinks.errors import SinkError, SinkThrottled, SinkUnavailable
+from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 
 PATIENCE_S: Final = 1.0
 """The longest that a write waits here for the budget; a longer wait is the storm's, not the worker's."""
@@ -21,7 +21,7 @@ class Gate(Protocol):
         """Returns when ``writes`` may be sent; raises ``SinkThrottled`` where that takes too long."""
 
     def leave(self, error: SinkError | None) -> None:
-        """How it went."""
+        """How it went. Also told by whoever did not enter, for reading is no write."""
 
 
 class OpenGate:
@@ -39,7 +39,7 @@ class BudgetGate:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._failures = 0
+        self._news = True
 
     def enter(self, writes: int, *, urgent: bool, deadline: Deadline) -> None:
         patience = min(PATIENCE_S, deadline.remaining())
@@ -48,7 +48,7 @@ class BudgetGate:
                 grant = self._budget.take(writes, urgent=urgent)
             except StoreError as error:
                 raise SinkUnavailable(f"the budget of writes is out of reach: {error}") from error
-            self._failures = grant.failures
+            self._news = grant.news
             wait = grant.wait_ms / 1000
             if wait == 0:
                 return
@@ -63,8 +63,12 @@ class BudgetGate:
                 self._budget.throttled(int((error.retry_after_s or 1.0) * 1000))
             elif isinstance(error, SinkUnavailable):
                 self._budget.failed()
-            elif self._failures:
+            elif isinstance(error, SinkRefused):
+                self._budget.refused(undefined=isinstance(error, DefinitionAbsent))
+            elif self._news:
                 self._budget.succeeded()
+            # Until the next write asks, anything may have happened.
+            self._news = True
         except StoreError:
             # The write's own outcome counts; that the others do not hear of it costs them a request.
             return

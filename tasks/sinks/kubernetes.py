@@ -101,7 +101,10 @@ class KubernetesSink:
                 token = ""  # the page's snapshot is gone: what came before comes again, which does no harm
                 continue
             if reply.status != 200:
-                raise failure(reply, f"list {path}")
+                error = failure(reply, f"list {path}")
+                self._gate.leave(error)
+                raise error
+            self._gate.leave(None)
             for item in reply.body.get("items") or []:
                 # A list leaves these out of its items.
                 manifest = {"apiVersion": API_VERSION, "kind": KIND} | item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import redis
 
@@ -65,7 +66,7 @@ def test_dead_server_is_probed_by_one_at_a_time(client: redis.Redis, clock: Cloc
         grants = list(pool.map(lambda _: budget.take(1, urgent=True), range(16)))
     # Then one may go; and when it succeeds, all may
     assert sorted(grant.wait_ms == 0 for grant in grants) == [False] * 15 + [True]
-    assert {grant.failures for grant in grants} == {FAILURES}
+    assert {grant.news for grant in grants} == {True}
     budget.succeeded()
     assert budget.health() == Health(0, 0)
     assert budget.take(1, urgent=True).wait_ms == 0
@@ -80,3 +81,37 @@ def test_full_redis_does_not_stop_it(client: redis.Redis, clock: Clock) -> None:
     budget.throttled(60_000)
     assert budget.take(1, urgent=True).wait_ms == 60_000
     assert client.hget(BUDGET, "pu") is not None
+
+
+def test_what_a_server_refuses_is_counted_in_a_bounded_place(client: redis.Redis, clock: Clock) -> None:
+    # Given a server that refuses a thousand times, throttles and fails
+    budget = Budget(client, 20)
+    for _ in range(500):
+        budget.refused(undefined=False)
+        budget.refused(undefined=True)
+        clock.advance(1)
+    budget.throttled(60_000)
+    budget.failed()
+    # Then it is counted, with when our kind was first unknown, and what is kept does not grow
+    health = budget.health()
+    assert replace(health, paused_ms=0) == Health(
+        failures=1, undefined_since_ms=clock.now - 500, refused=1000, throttled=1
+    )
+    assert client.hlen(BUDGET) <= 7
+    # And whoever succeeds is to say so, and then all is well, but for the counts
+    clock.advance(60_000)
+    assert budget.take(1, urgent=True).news
+    budget.succeeded()
+    assert not budget.take(1, urgent=True).news
+    assert budget.health() == Health(refused=1000, throttled=1)
+
+
+def test_a_refusal_shows_that_the_server_is_back(client: redis.Redis, clock: Clock) -> None:
+    # Given a server that failed several times in a row
+    budget = Budget(client, 20)
+    for _ in range(FAILURES):
+        budget.failed()
+    # When it refuses; Then nobody waits for it any more
+    budget.refused(undefined=False)
+    assert budget.take(1, urgent=True).wait_ms == 0
+    assert budget.health() == Health(refused=1)

@@ -17,6 +17,7 @@ from app.services import Services
 from app.settings import load
 from app.web import create_app
 from lua_scripts.audit import Audited
+from lua_scripts.budget import Health
 from lua_scripts.due import DueCounts
 from lua_scripts.errors import StoreError
 from lua_scripts.inbox import Depth, LetterCounts
@@ -44,6 +45,7 @@ class FakeStore:
     letters: LetterCounts = field(default_factory=LetterCounts)
     audit: Audited = field(default_factory=lambda: Audited(0, 0, 0))
     beats: Mapping[str, int] = field(default_factory=dict)
+    kube: Health = field(default_factory=Health)
 
     def _fail(self) -> None:
         if self.failure is not None:
@@ -96,6 +98,10 @@ class FakeStore:
     def last_beats(self) -> Mapping[str, int]:
         self._fail()
         return self.beats
+
+    def kube_health(self) -> Health:
+        self._fail()
+        return self.kube
 
     def due_counts(self) -> DueCounts:
         self._fail()

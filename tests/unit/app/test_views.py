@@ -9,6 +9,7 @@ import pytest
 
 from app.storms_view import age, moment
 from lua_scripts.audit import Audited
+from lua_scripts.budget import Health
 from lua_scripts.errors import StoreTimeout, StoreUnreachable, StoreUnsafe
 from lua_scripts.inbox import LetterCounts
 from lua_scripts.polls import PollReport
@@ -78,6 +79,7 @@ def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
     web.store.letters = LetterCounts(held=4, shed=5)
     web.store.audit = Audited(shards=1, storms=2, oldest_ms=9_500)
     web.store.beats = {"worker-1": 8_500}
+    web.store.kube = Health(paused_ms=1500, failures=6, undefined_since_ms=9_000, refused=7, throttled=8)
     # When
     series = _series(web.client.get("/metrics").text)
     # Then
@@ -94,6 +96,11 @@ def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
         "stormfold_ledger_unbalanced": 3,
         "stormfold_ledger_checked_timestamp_seconds": 9.5,
         'stormfold_worker_last_live_timestamp_seconds{worker="worker-1"}': 8.5,
+        "stormfold_kube_paused_seconds": 1.5,
+        "stormfold_kube_failures": 6,
+        "stormfold_kube_definition_missing": 1,
+        "stormfold_kube_refused_total": 7,
+        "stormfold_kube_throttled_total": 8,
         "stormfold_storms_open": 3,
         "stormfold_storms_due": 1,
         "stormfold_due_lag_seconds": 1.5,

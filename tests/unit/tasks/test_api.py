@@ -16,6 +16,7 @@ from kubernetes import client
 
 from tasks.manifests import storm_manifest
 from tasks.sinks import Deadline, ObjectGone, ObjectRef, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from tasks.sinks.errors import DefinitionAbsent
 from tasks.sinks.kubernetes import KubernetesSink, connect
 from tests.support.contents import STORM_NAME, storm
 from tests.support.ports import free_port
@@ -79,7 +80,7 @@ def said(**fields: object) -> bytes:
         (400, said(), {}, SinkRefused, None),
         (401, said(), {}, SinkRefused, None),
         (403, said(message="exceeded quota"), {}, SinkRefused, None),
-        (404, b"404 page not found", {}, SinkRefused, None),
+        (404, b"404 page not found", {}, DefinitionAbsent, None),
         (413, said(), {}, SinkRefused, None),
         (422, said(reason="Invalid"), {}, SinkRefused, None),
         (302, b"", {"Location": "http://127.0.0.1:1/"}, SinkUnavailable, None),
