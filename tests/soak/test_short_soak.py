@@ -1,0 +1,30 @@
+"""One short soak of a fixed seed: the long ones are `make soak`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.soak.display import print_verdict
+from tests.soak.run import soak
+
+SEED = 20
+MINUTES = 1.0
+ALERTS_A_SECOND = 600.0
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_in_a_minute_of_faults(tmp_path: Path) -> None:
+    # Given senders at work
+    # When faults of all kinds come over the system for a minute
+    verdict = soak(tmp_path, minutes=MINUTES, seed=SEED, rate=ALERTS_A_SECOND, show=lambda run: None)
+    print_verdict(verdict, Console(width=160))
+    # Then every alert that fires is in exactly one open RR, every other one in none, and the ledgers balance
+    assert verdict.comparison.lost == []
+    assert verdict.comparison.doubled == []
+    assert verdict.passed
+    # And it was a soak
+    assert verdict.figures.accepted > 10_000
+    assert sum(verdict.faults.values()) >= 20
