@@ -18,7 +18,7 @@ from tests.scripts.lab import STORM, Clock, Lab, firing, resolved
 from tests.scripts.model import CLASSES, Model, Storm
 from tests.scripts.state import State, read_unknown
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
 """As many histories are tried, always the same ones; with another number other ones each time."""
 LEASE_MS = 10_000
 RETRY_MS = 700

@@ -139,6 +139,7 @@ def test_scripts_that_redis_forgot_are_loaded_again(lab: Lab) -> None:
         lab.client.script_flush()
 
     # When an alert goes all the way, in a storm and out of it
+    lab.change_rules(debounce=0, reopen_window=0)
     flushed()
     entries = [lab.accept(*many(5, first=at * 5)) for at in range(2)]
     flushed()
@@ -146,7 +147,6 @@ def test_scripts_that_redis_forgot_are_loaded_again(lab: Lab) -> None:
     flushed()
     taken = lab.storms.ingest(entries, lab.rules)
     flushed()
-    lab.change_rules(debounce=0, reopen_window=0)
     assert len(lab.due.sweep([SHARD], 1000)) == 1
     flushed()
     lab.deliver(*(resolved(f"a{at}", 5) for at in range(10)))
