@@ -127,15 +127,20 @@ class Scripts:
             return reply
 
     def run_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]]) -> list[Any]:
-        """The replies of several calls of one script in one round trip; a failed one's place holds its error."""
+        """The replies of several calls of one script, made in order in one round trip; a failed one's place holds its
+        error."""
         if isinstance(self.client, RedisCluster):  # EVALSHA is blocked inside redis-py's ClusterPipeline
             return [self._run_or_error(name, keys, args) for keys, args in calls]
         source = sources()[name]
         with translated():
             pipeline = self.client.pipeline(transaction=False)
+            if len(calls) > 1:
+                # Were the script missing, and loaded by somebody else amid the batch, later calls would overtake
+                # earlier ones, which are made again below.
+                pipeline.script_load(source.text)
             for keys, args in calls:
                 pipeline.execute_command("EVALSHA", source.sha, len(keys), *keys, *args)
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)[-len(calls) :]
         for at, reply in enumerate(replies):
             if isinstance(reply, redis.exceptions.NoScriptError):
                 replies[at] = self._run_or_error(name, *calls[at])
