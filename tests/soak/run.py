@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.soak.book import Book, Figures, key_of
+from tests.soak.book import Awaited, Book, Figures, key_of
 from tests.soak.lanes import Faults
 from tests.soak.senders import Load
 from tests.soak.stage import Stage
@@ -117,9 +117,15 @@ def soak(
                 ledger, storms, accepted=figures.accepted, ignored=figures.ignored, attempted=figures.attempted
             ),
             wrong=book.wrongs(), faults=faults.kinds(), ended=stage.restarts, delays=watch.delays,
-            worst_of=f"{dict(worst.key)} {worst.fingerprint} during {around}" if worst else "",
+            worst_of=_described(worst, around) if worst else "",
             settled_s=settled_s, phases=phases(watch.look()),
         )  # fmt: skip
+
+
+def _described(awaited: Awaited, around: Sequence[str]) -> str:
+    """Which alert waited longest, and the faults that came meanwhile."""
+    faults = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(around).items()))
+    return f"{'/'.join(value for _, value in awaited.key)} {awaited.fingerprint}, meanwhile: {faults or 'no fault'}"
 
 
 def _settle(run: Soak, show: Callable[[Soak], None]) -> tuple[Comparison, list[OpenStorm], dict[str, int]]:
