@@ -63,11 +63,7 @@ MUTATIONS = [
         "if mark < now - tonumber(ARGV[3]) and oldest < now - 1000 then",
         "if false then",
         "before-publish, kill web after its answer, new storm",
-        also=(
-            "tasks/sweep.py",
-            "        mine_to_drain += [s.shard for s in found if s.entries and s.oldest_ms < s.now_ms - LATE_MS]\n",
-            "",
-        ),
+        also=("tasks/sweep.py", "LATE_MS: Final = 5000", "LATE_MS: Final = 600_000"),
     ),
     Mutation(
         "the sweep does what the broker refuses", "tasks/sweep.py",
@@ -77,12 +73,16 @@ MUTATIONS = [
     ),
     Mutation(
         "alerts are in Redis before the 202", "app/webhook.py",
-        "        if services.store.accept(shard, new, dead, ignored).wake:\n"
-        "            services.notifier.wake(shard)\n",
-        "        import threading\n"
-        "        threading.Thread(target=services.store.accept, args=(shard, new, dead, ignored)).start()\n"
-        "        services.notifier.wake(shard)\n",
+        "        _store(delivery, services, ask=",
+        "        _later(delivery, services, ask=",
         "before-accept, kill web, two keys",
+        also=(
+            "app/webhook.py",
+            "def _body(limit: int)",
+            "def _later(*args, **more):\n"
+            "    __import__('threading').Thread(target=_store, args=args, kwargs=more).start()\n\n\n"
+            "def _body(limit: int)",
+        ),
     ),
     Mutation(
         "the name of a Single is pinned before its first write", "lua_scripts/claim.lua",
@@ -144,15 +144,19 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
-def mutate(folder: Path, mutation: Mutation) -> None:
+def edited(folder: Path, mutation: Mutation) -> dict[Path, str]:
+    """The changed files. Raises ``ValueError`` where the code has moved on and the mutation no longer applies."""
     edits = [(mutation.path, mutation.text, mutation.instead)]
     if mutation.also:
         edits.append(mutation.also)
+    files: dict[Path, str] = {}
     for name, old, new in edits:
         path = folder / name
-        text = path.read_text()
-        assert text.count(old) == 1, f"{name}: the text is there {text.count(old)} times: {old}"
-        path.write_text(text.replace(old, new))
+        text = files.get(path) or path.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"'{mutation.protection}' stands {text.count(old)} times in {name}: {old}")
+        files[path] = text.replace(old, new)
+    return files
 
 
 def run(folder: Path, cell: str) -> tuple[bool, str]:
@@ -168,6 +172,8 @@ def run(folder: Path, cell: str) -> tuple[bool, str]:
 
 
 def main(chosen: list[int]) -> int:
+    for mutation in MUTATIONS:
+        edited(ROOT, mutation)  # before any of them is run
     stayed_green = 0
     for number, mutation in enumerate(MUTATIONS, 1):
         if chosen and number not in chosen:
@@ -176,7 +182,8 @@ def main(chosen: list[int]) -> int:
         with tempfile.TemporaryDirectory(prefix="mutation-") as parent:
             folder = Path(parent) / "repo"
             shutil.copytree(ROOT, folder, ignore=NOT_COPIED, symlinks=True)
-            mutate(folder, mutation)
+            for path, text in edited(folder, mutation).items():
+                path.write_text(text)
             green, why = run(folder, mutation.cell)
         stayed_green += green
         verdict = "GREEN, the cell does not see it" if green else "red"
