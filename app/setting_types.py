@@ -106,6 +106,18 @@ def labels(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def up_to(most: int, parse: Callable[[str], tuple[str, ...]]) -> Callable[[str], tuple[str, ...]]:
+    """A list of at most so many; it may be empty."""
+
+    def parse_some(text: str) -> tuple[str, ...]:
+        found = parse(text) if text else ()
+        if len(found) > most:
+            raise ValueError(f"{len(found)} are more than {most}")
+        return found
+
+    return parse_some
+
+
 def matchers(value: str) -> tuple[Matcher, ...]:
     """A list such as ``alertname=Watchdog,team=~"a|b"``; values with a comma stand in double quotes."""
     found: list[Matcher] = []

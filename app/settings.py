@@ -69,6 +69,11 @@ class Settings:
     max_members: int = _setting("50000", of.count(1), "alerts of a storm that are kept in detail")
     max_resources: int = _setting("500", of.count(1, 5_000), "resources that a RemediationRequest lists")
 
+    cause_labels: tuple[str, ...] = _setting(
+        "node,zone,region,namespace,owner,owner_name,image,version", of.up_to(8, of.labels),
+        "labels, 8 at most, whose value is a hint where alerts share it: 90% for node and namespace, else all",
+    )  # fmt: skip
+
     sink: str = _setting("directory:./manifests", of.sink, "kubernetes, or directory:PATH")
     namespace: str = _setting("", of.namespace, "namespace of every RemediationRequest; empty: the alert's own")
     fallback_namespace: str = _setting(

@@ -51,12 +51,22 @@ def retry_ms(error: SinkError, failures: int) -> int:
 class Aggregation:
     """Writes due storms; the lease in Redis sees to it that one storm is written by one worker at a time."""
 
-    def __init__(self, leases: Leases, sink: Sink, rules: Rules, *, lease_ms: int, max_resources: int) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        sink: Sink,
+        rules: Rules,
+        *,
+        lease_ms: int,
+        max_resources: int,
+        cause_labels: Sequence[str] = (),
+    ) -> None:
         self._leases = leases
         self._sink = sink
         self._rules = rules
         self._lease_ms = lease_ms
         self._max_resources = max_resources
+        self._cause_labels = cause_labels
 
     def run(self, storm_id: str) -> Aggregated:
         """Writes what is due of a storm, a bounded number of turns. Raises ``StoreError``; sink errors are settled."""
@@ -79,7 +89,7 @@ class Aggregation:
         turn = _Turn(self._leases, self._sink, self._rules, self._lease_ms, deadline, claim)
         try:
             if claim.singles is None:
-                return turn.write_storm(self._max_resources)
+                return turn.write_storm(self._max_resources, self._cause_labels)
             return turn.write_singles(claim.singles)
         except LostLease:
             log.warning("lease lost while writing", storm=claim.storm.name)
@@ -100,7 +110,7 @@ class _Turn:
         self._claim = claim
         self._storm_id = claim.storm.storm_id
 
-    def write_storm(self, max_resources: int) -> tuple[int, Settled]:
+    def write_storm(self, max_resources: int, cause_labels: Sequence[str]) -> tuple[int, Settled]:
         """The storm's RR first, naming each Single that it supersedes; then those. (RRs written, how it ended)."""
         claim = self._claim
         firing = claim.storm.alert_count > 0
@@ -112,7 +122,7 @@ class _Turn:
         names = [single_name(s.fingerprint, s.opened_ms) for s in covered]
 
         def render(claim: Claim) -> Manifest:
-            return storm_manifest(storm_content(claim, shown, names, max_resources))
+            return storm_manifest(storm_content(claim, shown, names, max_resources, cause_labels))
 
         manifest = render(claim)
         phase, digest = manifest["status"]["phase"], manifest_digest(manifest)

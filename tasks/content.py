@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from app.alerts import SEVERITY_NAMES
 from lua_scripts.leases import Claim, NamedSingle, SingleTask
 from lua_scripts.packing import GENERATIONS, Detail, ResourceState, StormText, pack_fingerprint
 from lua_scripts.records import ResourceRecord
+from tasks.causes import cause_hints
 from tasks.manifests import cut_resources
 from tasks.storms import AffectedResource, RRPhase, Signal, SingleContent, StormContent, Target, Totals
 
@@ -62,7 +63,11 @@ def totals_of(resources: Iterable[ResourceRecord]) -> Totals:
 
 
 def storm_content(
-    claim: Claim, resources: Iterable[ResourceRecord], supersedes: Iterable[str], max_resources: int
+    claim: Claim,
+    resources: Iterable[ResourceRecord],
+    supersedes: Iterable[str],
+    max_resources: int,
+    cause_labels: Sequence[str] = (),
 ) -> StormContent:
     """What the RR of a claimed storm says."""
     storm = claim.storm
@@ -93,6 +98,7 @@ def storm_content(
         fence=storm.fence,
         observed_at_ms=claim.now_ms,
         silenced=storm.silenced,
+        causes=cause_hints(cause_labels, storm.key, claim.text.common, shown, claim.overflow),
     )
 
 

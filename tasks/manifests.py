@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tasks.storms import AffectedResource, RRPhase, Signal, SingleContent, StormContent
-from tasks.texts import MAX_LABEL_TEXT, MAX_NAME, MAX_NAMESPACE, bounded_counts, bounded_map, clean, rfc3339
+from tasks.texts import MAX_LABEL_TEXT, MAX_NAME, MAX_NAMESPACE, MAX_VALUE, bounded_counts, bounded_map, clean, rfc3339
 
 GROUP: Final = "remediation.stormfold.io"
 API_VERSION: Final = f"{GROUP}/v1alpha1"
@@ -56,6 +56,11 @@ def storm_manifest(content: StormContent) -> Manifest:
         "omittedResources": omitted,
         "affectedResources": listed,
     }
+    if content.causes:
+        aggregation["causeHint"] = [
+            {"label": clean(each.label, MAX_NAME), "value": clean(each.value, MAX_VALUE), "share": each.percent / 100}
+            for each in content.causes
+        ]
     spec = {
         "type": "Storm",
         "stormKey": bounded_map(content.key),

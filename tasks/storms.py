@@ -50,6 +50,15 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class CauseHint:
+    """A label value that so many percent of the firing alerts share."""
+
+    label: str
+    value: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class StormContent:
     """Everything the RR of one storm says. Times in ms since 1970; ``resources`` is already sorted and cut."""
 
@@ -74,6 +83,7 @@ class StormContent:
     observed_at_ms: int
     silenced: int | None = None
     """Members firing that Alertmanager silences; None where none ever was."""
+    causes: tuple[CauseHint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,12 @@ def aggregate(services: Services, storm_id: str) -> Aggregated:
     """Writes what is due of a storm. Raises ``StoreError``."""
     settings = services.settings
     aggregation = Aggregation(
-        services.leases, services.sink, services.rules, lease_ms=settings.lease, max_resources=settings.max_resources
+        services.leases,
+        services.sink,
+        services.rules,
+        lease_ms=settings.lease,
+        max_resources=settings.max_resources,
+        cause_labels=settings.cause_labels,
     )
     done = aggregation.run(storm_id)
     if done.ended == "unreconciled" and services.jobs.my_turn("reconcile-first", RECONCILE_RETRY_MS):
