@@ -107,7 +107,7 @@ def test_the_schema_is_explained(control_plane: ControlPlane) -> None:
         ("patch", "remediationrequests", "yes"),
         ("patch", "remediationrequests/status", "yes"),
         ("update", "remediationrequests", "no"),
-        ("delete", "remediationrequests", "no"),
+        ("delete", "remediationrequests", "yes"),
         ("get", "secrets", "no"),
         ("create", "pods", "no"),
     ],
