@@ -145,15 +145,20 @@ def test_alerts_that_resolve_while_the_webhook_is_down(stack: Stack, sender: Ale
     sender.tell([alert.resolved(at(70)) for alert in alerts[:3]])
     over = storm_rr(alerts[:3], all_alerts=alerts, phase="Resolved", alert_count=0)
     wait_storms(stack, scene, over)
-    # And when it is back, the resolves that Alertmanager posts change nothing
+    # And when it is back, what Alertmanager still posts leaves it resolved: either the resolves alone, which change
+    # nothing, or first what it had been trying to post for a while, in which those three still fire
     stack.start_web()
     counted(stack, scene, lambda seen: seen["received"] >= 36, "Alertmanager's own resolves")
+    wait_until(lambda: storms(stack, scene)[0]["phase"] == "Resolved", "the storm to be resolved")
     stack.wait_settled()
-    assert storms(stack, scene) == [over]
+    [view] = storms(stack, scene)
+    late = view["flaps"]
+    assert late in (0, 1)
+    assert view == over | {"flaps": late, "totalAlerts": 12 + 3 * late}
     # And when they fire once more, the same object is active
     again = [scene.pod_alert(f"web-{number:05d}", starts=500) for number in range(12)]
     sender.tell(again)
-    wait_storms(stack, scene, storm_rr(again, total=24, flaps=1))
+    wait_storms(stack, scene, storm_rr(again, total=24 + 3 * late, flaps=1 + late))
 
 
 def test_an_emptied_redis(stack: Stack, sender: Alertmanager) -> None:

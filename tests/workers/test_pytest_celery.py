@@ -25,7 +25,8 @@ from tests.support.webhook import body_of
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The processes that the nodes below stand for."""
-    with Stack(tmp_path_factory.mktemp("nodes")) as stack:
+    # The hold outlasts a killed worker's lost wake-up, so that no alert becomes a Single while one is killed.
+    with Stack(tmp_path_factory.mktemp("nodes"), {"SINGLE_HOLD": "8s"}) as stack:
         yield stack
 
 

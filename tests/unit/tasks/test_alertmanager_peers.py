@@ -92,7 +92,8 @@ def test_a_peer_behind_a_prefix_and_a_password(server: Server) -> None:
     assert [(one.alert.fingerprint, one.named, one.active) for one in found.alerts] == [
         ("d1c89d48d69aefe7", True, True)
     ]
-    assert 3_590_000 < found.status.uptime_ms < 3_700_000
+    # What it answers was written when this module was read, which may be the whole run ago
+    assert 3_590_000 < found.status.uptime_ms < 3_590_000 + 2 * 3_600_000
     assert server.seen == [
         (f"/am/api/v2/{name}", "Basic dXNlcjpwQHNz") for name in ("status", "receivers", "alerts")
     ]  # fmt: skip
