@@ -151,7 +151,8 @@ def clean_fingerprint(given: str, labels: Mapping[str, str]) -> str:
     """The sender's fingerprint where it can be kept as it is, else a hash of it, or of the labels where it is empty."""
     if not given:
         return fingerprint_of(labels)
-    if len(given) <= _FINGERPRINT_MAX and given.isprintable():
+    # Printable means that UTF-8 can express it; what Redis keeps beside it has one byte for its length.
+    if given.isprintable() and len(given.encode()) <= _FINGERPRINT_MAX:
         return given
     return _hash(given)
 

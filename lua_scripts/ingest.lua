@@ -4,7 +4,8 @@
 -- KEYS  see storm.lua
 -- ARGV  1 entry id  2 rules  3 storm id  4 slug  5 namespace  6 storm key as text
 --       7 alerts {{fingerprint, 1 firing or 0, startsAt, endsAt, resource id, severity}, ...}  8 {resource id = text}
---       9 ids of the labels common to the entry's alerts, 6 bytes each  10 {detail, ...} beside the alerts, or {} where it is not at hand
+--       9 ids of the labels common to the entry's alerts, 6 bytes each
+--       10 {detail, ...} beside the alerts, or {} where it is not at hand
 -- Returns { 'gone' }                the entry was taken in before: nothing to do
 --         { 'detail' }              nothing done: the storm gathers, call again with details
 --         { 'ok', new, duplicate, reopened, resolved, outdated, phase }
@@ -46,23 +47,6 @@ for rid in pairs(texts) do rids[#rids + 1] = rid end
 if known and #rids > 0 then
   local raws = redis.call('HMGET', KEYS[9], unpack(rids))
   for i, rid in ipairs(rids) do resources[rid] = unpack_resource(raws[i]) end
-end
-
--- The fingerprints beyond MAX_MEMBERS lie in buckets, each a string of (length, fingerprint).
-local buckets = {}
-local function bucket_of(fingerprint)
-  local name = redis.sha1hex(fingerprint):sub(1, 3)
-  if buckets[name] == nil then
-    local raw, set = redis.call('HGET', KEYS[14], name) or '', { fps = {}, size = 0 }
-    local at = 1
-    while at <= #raw do
-      local length = raw:byte(at)
-      set.fps[raw:sub(at + 1, at + length)] = true
-      at = at + 1 + length
-    end
-    buckets[name] = set
-  end
-  return buckets[name]
 end
 
 -- decide --------------------------------------------------------------------------------------------------------------
@@ -234,45 +218,15 @@ if header.ph == '' then
   return { 'ok', counts.nw, counts.du, counts.ro, counts.rs, counts.od, '' }
 end
 
-local function write_all(key, records, pack)
-  local args = {}
-  for field, record in pairs(records) do
-    if record.changed then
-      args[#args + 1] = field
-      args[#args + 1] = pack(record)
-    end
-  end
-  if #args > 0 then redis.call('HSET', key, unpack(args)) end
-end
 write_all(KEYS[8], members, pack_member)
 write_all(KEYS[9], resources, pack_resource)
-for name, bucket in pairs(buckets) do
-  if bucket.changed then
-    local parts = {}
-    for fingerprint in pairs(bucket.fps) do parts[#parts + 1] = string.char(#fingerprint) .. fingerprint end
-    if #parts > 0 then
-      redis.call('HSET', KEYS[14], name, table.concat(parts))
-    else
-      redis.call('HDEL', KEYS[14], name)
-    end
-  end
-end
+write_buckets()
 if #tombstones > 0 then
   redis.call('RPUSH', KEYS[12], unpack(tombstones))
   header.nx = earlier(header.nx, now + rules.tombstone)
 end
 
 -- the sample, and which of its labels are common to all
-local function shared(ours, theirs)
-  if ours == theirs then return ours end
-  local set, kept = {}, {}
-  for at = 1, #theirs, 6 do set[theirs:sub(at, at + 5)] = true end
-  for at = 1, #ours, 6 do
-    local id = ours:sub(at, at + 5)
-    if set[id] then kept[#kept + 1] = id end
-  end
-  return table.concat(kept)
-end
 if #news > 0 then
   local write_text = opens
   if opens then

@@ -27,7 +27,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "unbury": ("letters", "unbury"),
     "audit": ("audit",),
     "beat": ("beat",),
-    "ingest": ("dedup", "storm", "ingest"),
+    "ingest": ("dedup", "storm", "overflow", "ingest"),
     "claim": ("dedup", "storm", "claim"),
     "settle": ("dedup", "storm", "settle"),
     "sweep": ("sweep",),
@@ -39,7 +39,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "missing": ("dedup", "storm", "missing"),
     "unseen": ("unseen",),
 }
-"""Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``letters`` define functions."""
+"""Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``overflow``, ``letters``
+only define functions."""
 
 
 @dataclass(frozen=True, slots=True)

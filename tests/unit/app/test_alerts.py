@@ -100,8 +100,8 @@ def test_fingerprints_are_kept_where_they_can_be() -> None:
     assert clean_fingerprint("d1c89d48d69aefe7", labels) == "d1c89d48d69aefe7"
     assert clean_fingerprint("f" * 128, labels) == "f" * 128
     assert clean_fingerprint("", labels) == fingerprint_of(labels)
-    odd = [clean_fingerprint(text, labels) for text in ("f" * 129, "f" * 130, "a\nb", "a\0b", "\ud800")]
-    assert len(set(odd)) == 5
+    odd = [clean_fingerprint(text, labels) for text in ("f" * 129, "f" * 130, "é" * 65, "a\nb", "a\0b", "\ud800")]
+    assert len(set(odd)) == 6
     assert all(re.fullmatch("[0-9a-f]{16}", text) for text in odd)
 
 
