@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from lua_scripts.records import Rules, StormAlert
@@ -19,6 +19,7 @@ class Member:
     firing: bool = True
     ends: int = 0
     turn: int = 0
+    severity: int = 2
 
     def fire(self, starts: int, received: int) -> str:
         if self.firing:
@@ -93,6 +94,9 @@ class Storm:
     leased_until: int = 0
     dirty: bool = False
     listed: dict[str, int] | None = None
+    worst: int = 0
+    common: dict[str, str] = field(default_factory=dict)
+    receipts: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def firing(self) -> int:
@@ -100,6 +104,10 @@ class Storm:
 
     def resources(self) -> dict[str, int]:
         return dict(Counter(member.resource for member in self.members.values() if member.firing))
+
+    def covered(self) -> dict[str, Single]:
+        """The Singles that the storm's RR supersedes: named, and not Resolved already."""
+        return {name: one for name, one in self.singles.items() if one.state != "P" and one.wrote != "R"}
 
 
 class Model:
@@ -131,7 +139,7 @@ class Model:
             if known and alert.starts_at_ms < ends:
                 return "outdated"
             self.stones.pop(name, None)
-            storm.members[name] = Member(alert.starts_at_ms, alert.name)
+            storm.members[name] = Member(alert.starts_at_ms, alert.name, severity=alert.severity)
             return "new"
         if known and alert.ends_at_ms == ends:
             return "duplicate"
@@ -139,17 +147,27 @@ class Model:
             self.stones[name] = (alert.ends_at_ms, self.now + self.rules.tombstone)
         return "outdated"
 
-    def take(self, alerts: list[StormAlert], received: int) -> Counter[str]:
-        """Takes one entry in; how many alerts of each class."""
+    def accept(self, alerts: int, ignored: int) -> None:
+        """A delivery; what is ignored is counted and does nothing else."""
+        self.totals.update(received=alerts + ignored, pending=alerts, ignored=ignored)
+
+    def take(self, alerts: list[StormAlert], received: int, common: dict[str, str]) -> Counter[str]:
+        """Takes one entry in, whose alerts share the labels ``common``; how many alerts of each class."""
         windows = Window(self.rules.rate_window), Window(self.rules.pattern_window)
         storm = self.storm or Storm(max(self.now, self.last_epoch + 1), received, *windows)
         classes = [self._class(storm, alert, received) for alert in alerts]
         counts = Counter(classes)
         self.totals.update(counts)
+        self.totals["pending"] -= len(alerts)
         news = [alert for alert, one in zip(alerts, classes, strict=True) if one in ("new", "reopened")]
         if self.storm is None and not news:
             self.totals["unmatched"] += len(alerts)
             return counts
+        if news:
+            kept = common.items() if self.storm is None else common.items() & storm.common.items()
+            storm.common = dict(kept)
+        for alert in alerts:
+            storm.receipts[alert.name].add(received)
         self.storm, self.last_epoch = storm, max(self.last_epoch, storm.epoch)
         storm.counts.update(counts)
         if set(counts) - {"outdated"}:
@@ -250,6 +268,7 @@ class Model:
             storm.phase = "RESOLVED"
         else:
             storm.listed = storm.resources()
+            storm.worst = max(member.severity for member in storm.members.values() if member.firing)
         storm.flush_due = storm.flush_due or self.now
         total = storm.counts["new"] + storm.counts["reopened"]
         return "storm", (storm.phase, storm.type, storm.firing, total, storm.flaps, stale, storm.listed)
@@ -289,7 +308,7 @@ class Model:
             storm.failures += 1
             storm.flush_due, storm.unflushed_since = self.now + retry_ms, since
             return "dirty"
-        storm.singles = {n: s for n, s in storm.singles.items() if s.state != "P" and s.wrote != "R"}
+        storm.singles = storm.covered()
         for single in storm.singles.values():
             single.state, single.wrote = "S", ""
         if wrote == "T":

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from lua_scripts.leases import Claim, NotClaimed, SingleOutcome
-from lua_scripts.records import Ledger, Rules, StormAlert, Taken
+from app.settings import load
+from lua_scripts.keys import shard_of
+from lua_scripts.leases import NotClaimed, SingleOutcome
+from lua_scripts.packing import Detail
+from lua_scripts.records import Ledger, NewEntry, Rules, StormAlert, Taken
 from lua_scripts.storms import EntryToTake
+from tasks.content import single_name
 from tests.scripts.lab import STORM, Clock, Lab, firing, resolved
 from tests.scripts.model import CLASSES, Model, Storm
+from tests.scripts.shelf import Expected, Rendered, Shelf, Words, render, single_words, storm_words
 from tests.scripts.state import State, read_unknown
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
@@ -30,16 +36,53 @@ PHASES = {"GATHERING": "G", "ACTIVE": "A", "RESOLVED": "R"}
 TYPES = {"": "", "pattern": "p", "rate": "r"}
 CODES = {"Active": "A", "Resolved": "R", "Stale": "T"}
 
+SEVERITIES = ("info", "warning", "critical")
+RANKS = {"info": 1, "warning": 2, "critical": 4}
+IGNORE = load({}).ignore
+NOISE = [{"alertname": name, "namespace": "shop"} for name in ("Watchdog", "InfoInhibitor")]
+
 NAMES = st.integers(0, 11).map(lambda at: f"a{at}")
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """The labels of one of a dozen alerts on one of six pods; the two of a pod are not equally severe."""
+    at = int(name[1:])
+    return {
+        "alertname": "Down", "namespace": "shop", "pod": f"pod-{at % 6}", "severity": SEVERITIES[at // 4],
+    }  # fmt: skip
+
+
+def fires(name: str, starts: int) -> StormAlert:
+    labels = labels_of(name)
+    return firing(name, starts, pod=labels["pod"], severity=RANKS[labels["severity"]])
+
+
+def resolves(name: str, ends: int) -> StormAlert:
+    labels = labels_of(name)
+    return resolved(name, ends, pod=labels["pod"], severity=RANKS[labels["severity"]])
+
+
+def common_of(alerts: Sequence[StormAlert]) -> dict[str, str]:
+    """The labels that all of these share."""
+    first, *others = (labels_of(alert.fingerprint).items() for alert in alerts)
+    return dict(set(first).intersection(*others))
 
 
 @st.composite
 def alerts(draw: Callable[..., object]) -> StormAlert:
-    """One of a dozen alerts on one of six pods, with times that often collide."""
+    """An alert with times that often collide."""
     name = str(draw(NAMES))
-    pod = f"pod-{int(name[1:]) % 6}"
     at = int(str(draw(st.integers(0, 6)))) * 20_000
-    return firing(name, at, pod=pod) if draw(st.booleans()) else resolved(name, at, pod=pod)
+    return fires(name, at) if draw(st.booleans()) else resolves(name, at)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker holds after a claim, and what the model says that it must write: fingerprint -> words."""
+
+    rendered: Rendered
+    turn: int
+    words: dict[str, tuple[str, Words, bool]]
 
 
 class Histories(RuleBasedStateMachine):
@@ -55,38 +98,52 @@ class Histories(RuleBasedStateMachine):
         self.model = Model(RULES, self.clock.now)
         self.waiting: list[tuple[EntryToTake, int]] = []
         self.done: list[EntryToTake] = []
-        self.claims: list[Claim] = []
-        self.received = 0
+        self.jobs: list[Job] = []
+        self.shelf = Shelf()
+        self.expected = Expected()
         self.tokens = 0
 
     # -- deliveries
 
-    def _accept(self, entry: list[StormAlert]) -> tuple[EntryToTake, int]:
-        self.received += len(entry)
-        return self.lab.accept(*entry), self.model.now
+    def _accept(self, entry: list[StormAlert], noise: Sequence[dict[str, str]] = ()) -> tuple[EntryToTake, int]:
+        """Stores a delivery, less what the default matchers ignore."""
+        delivered = [*noise, *(labels_of(alert.fingerprint) for alert in entry)]
+        ignored = sum(any(matcher.matches(labels) for matcher in IGNORE) for labels in delivered)
+        self.model.accept(len(delivered) - len(noise), len(noise))
+        details = [Detail(labels_of(alert.fingerprint), {}, "") for alert in entry]
+        taken = replace(self.lab.entry(*entry), common=common_of(entry) if entry else {}, details=details)
+        stored = [NewEntry(taken.entry_id, STORM, len(entry), b"payload")] if entry else []
+        self.lab.inbox.accept(shard_of(STORM), stored, ignored=ignored)
+        return taken, self.model.now
 
     def _ingest(self, entry: EntryToTake, received: int) -> None:
         taken = self.lab.ingest(entry)
-        counts = self.model.take(list(entry.alerts), received)
+        counts = self.model.take(list(entry.alerts), received, common_of(entry.alerts))
         phase = self.model.storm.phase if self.model.storm else None
         assert taken == Taken("ok", *(counts[name] for name in CLASSES), phase)  # type: ignore[arg-type]
         self.done.append(entry)
         self.compare()
 
-    @rule(entry=st.lists(alerts(), min_size=1, max_size=5))
-    def deliver(self, entry: list[StormAlert]) -> None:
-        self._ingest(*self._accept(entry))
+    @rule(entry=st.lists(alerts(), min_size=1, max_size=5), noise=st.lists(st.sampled_from(NOISE), max_size=2))
+    def deliver(self, entry: list[StormAlert], noise: list[dict[str, str]]) -> None:
+        self._ingest(*self._accept(entry, noise))
+
+    @rule(noise=st.lists(st.sampled_from(NOISE), min_size=1, max_size=3))
+    def deliver_noise(self, noise: list[dict[str, str]]) -> None:
+        """Nothing but what is ignored."""
+        self._accept([], noise)
+        self.compare()
 
     @rule(first=st.integers(0, 11), count=st.integers(2, 8), at=st.integers(0, 6))
     def burst(self, first: int, count: int, at: int) -> None:
         names = [(first + step) % 12 for step in range(count)]
-        self._ingest(*self._accept([firing(f"a{one}", at * 20_000, pod=f"pod-{one % 6}") for one in names]))
+        self._ingest(*self._accept([fires(f"a{one}", at * 20_000) for one in names]))
 
     @rule(at=st.integers(3, 8))
     def all_resolve(self, at: int) -> None:
         if self.model.storm and self.model.storm.firing:
             ends = [(name, max(at * 20_000, member.starts - self.lab_start)) for name, member in self._firing()]
-            self._ingest(*self._accept([resolved(name, end, pod=f"pod-{int(name[1:]) % 6}") for name, end in ends]))
+            self._ingest(*self._accept([resolves(name, end) for name, end in ends]))
 
     @property
     def lab_start(self) -> int:
@@ -101,7 +158,7 @@ class Histories(RuleBasedStateMachine):
         """What Alertmanager does at every change of the group."""
         if self.model.storm and self.model.storm.firing:
             entry = [
-                firing(name, member.starts - self.lab_start, pod=member.resource)  # type: ignore[attr-defined]
+                fires(name, member.starts - self.lab_start)  # type: ignore[attr-defined]
                 for name, member in self._firing()
             ]  # fmt: skip
             self._ingest(*self._accept(entry))
@@ -112,8 +169,8 @@ class Histories(RuleBasedStateMachine):
         for _ in range(times):
             at = self.model.now - self.lab_start
             member = self.model.storm.members.get(name) if self.model.storm else None
-            one = resolved if member and member.firing else firing
-            self._ingest(*self._accept([one(name, at, pod=f"pod-{int(name[1:]) % 6}")]))
+            one = resolves if member and member.firing else fires
+            self._ingest(*self._accept([one(name, at)]))
             self.pass_time(ms)
 
     @rule(entry=st.lists(alerts(), min_size=1, max_size=3), ms=st.sampled_from([0, 1_000, 30_000]))
@@ -131,7 +188,7 @@ class Histories(RuleBasedStateMachine):
         entries = []
         for at in range(count):
             name = at * step % 12
-            entries.append(self._accept([firing(f"a{name}", at, pod=f"pod-{name % 6}")]))
+            entries.append(self._accept([fires(f"a{name}", at)]))
             self.pass_time(ms)
         self.waiting = entries
         while self.waiting:
@@ -166,7 +223,7 @@ class Histories(RuleBasedStateMachine):
 
     # -- workers
 
-    def _claim(self) -> Claim | None:
+    def _claim(self) -> Job | None:
         self.tokens += 1
         token = f"token-{self.tokens}"
         claim = self.lab.claim(token, lease_ms=LEASE_MS)
@@ -191,55 +248,89 @@ class Histories(RuleBasedStateMachine):
             assert {s.fingerprint: (s.want, _code(s.wrote), s.flaps, s.opened_ms) for s in claim.singles} == content
             assert all(task.resource is not None for task in claim.singles)
             assert all((task.detail is None) == (task.wrote != "") for task in claim.singles)
+        job = self._job(render(self.lab.leases, claim))
         self.compare()
-        return claim
+        return job
+
+    def _job(self, rendered: Rendered) -> Job:
+        storm, claim, words = self.model.storm, rendered.claim, {}
+        assert storm is not None
+        if claim.singles is None:
+            words[""] = claim.storm.name, storm_words(storm, claim, rendered.resources), False
+            for name, one in storm.covered().items():
+                if one.state != "S":
+                    superseded = single_words("Superseded", 0, storm.common)
+                    words[name] = single_name(name, one.opened), superseded, one.state == "W"
+        else:
+            for task in claim.singles:
+                one = storm.singles[task.fingerprint]
+                said = single_words(task.want, one.flaps, labels_of(task.fingerprint))
+                words[task.fingerprint] = single_name(task.fingerprint, one.opened), said, one.state == "W"
+        return Job(rendered, self.expected.turn(), words)
 
     @rule()
     def claim(self) -> None:
         """By a worker that takes its time, or dies."""
-        claim = self._claim()
-        if claim is not None:
-            self.claims.append(claim)
+        job = self._claim()
+        if job is not None:
+            self.jobs.append(job)
 
     @rule()
     def write(self) -> None:
         """By a worker that does all of it at once."""
-        claim = self._claim()
-        if claim is not None:
-            self._settle(claim, fails=False)
+        job = self._claim()
+        if job is not None:
+            self._settle(job, "well")
 
     @rule(changes=st.booleans())
     def write_when_due(self, changes: bool) -> None:
         """Waits until something is due, and writes it while the alerts repeat."""
         self.pass_time_until_due()
-        claim = self._claim()
-        if claim is not None:
+        job = self._claim()
+        if job is not None:
             if changes:
                 self.repeat()
-            self._settle(claim, fails=False)
+            self._settle(job, "well")
 
-    @precondition(lambda self: self.claims)
-    @rule(data=st.data(), fails=st.booleans())
-    def settle(self, data: st.DataObject, fails: bool) -> None:
-        self._settle(self.claims.pop(data.draw(st.integers(0, len(self.claims) - 1))), fails)
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), ends=st.sampled_from(["well", "fails", "dies"]))
+    def settle(self, data: st.DataObject, ends: str) -> None:
+        self._settle(self.jobs.pop(data.draw(st.integers(0, len(self.jobs) - 1))), ends)
 
-    def _settle(self, claim: Claim, fails: bool) -> None:
-        if claim.singles is None:
+    def _settle(self, job: Job, ends: str) -> None:
+        """Writes and settles. ``fails``: the sink refuses the first RR; ``dies``: between writes and settle."""
+        claim, token = job.rendered.claim, job.rendered.claim.token
+        # A storm's own RR comes first: without it none of the others is written. Singles stand for themselves.
+        failed = set(job.words) if claim.singles is None else {claim.singles[0].fingerprint}
+        failed = failed if ends == "fails" else set()
+        self._put(job, failed)
+        if ends == "dies":
+            pass
+        elif claim.singles is None:
             phase = "Stale" if claim.stale else "Active" if claim.storm.alert_count else "Resolved"
-            changes = {"phase": "", "uid": "", "superseded": (), "dropped": ()} if fails else {}
-            ended = self.lab.settle(claim, retry_ms=RETRY_MS, **changes)
-            assert ended == self.model.settle_storm(claim.token, "" if fails else CODES[phase], RETRY_MS)
+            nothing = {"phase": "", "uid": "", "superseded": (), "dropped": (), "obsolete": ()}
+            ended = self.lab.settle(claim, retry_ms=RETRY_MS, **(nothing if failed else job.rendered.outcome))
+            assert ended == self.model.settle_storm(token, "" if failed else CODES[phase], RETRY_MS)
         else:
-            # The first one fails, the others do not.
-            failed = {claim.singles[0].fingerprint} if fails else set()
             outcomes = [
                 SingleOutcome(s.fingerprint, "" if s.fingerprint in failed else s.want, "uid", "1", "shop")
                 for s in claim.singles
             ]
-            ended = self.lab.leases.settle_singles(STORM, claim.token, RULES, outcomes, RETRY_MS)
+            ended = self.lab.leases.settle_singles(STORM, token, RULES, outcomes, RETRY_MS)
             wrote = {s.fingerprint: "" if s.fingerprint in failed else CODES[s.want] for s in claim.singles}
-            assert ended == self.model.settle_singles(claim.token, wrote, RETRY_MS)
+            assert ended == self.model.settle_singles(token, wrote, RETRY_MS)
         self.compare()
+
+    def _put(self, job: Job, failed: set[str]) -> None:
+        """Each RR under its fence: a worker that comes late may find that a later one was there."""
+        state = self.lab.state()
+        holder = state is not None and state["lk"] == job.rendered.claim.token
+        for fingerprint, write in job.rendered.writes.items():
+            if fingerprint not in failed:
+                self.shelf.write(write, holder=holder)
+        for fingerprint, (name, words, status_only) in job.words.items():
+            if fingerprint not in failed:
+                self.expected.write(name, job.turn, words, status_only=status_only)
 
     # -- whole states
 
@@ -253,17 +344,24 @@ class Histories(RuleBasedStateMachine):
         live = {name: stone for name, stone in model.stones.items() if stone[1] > model.now}
         stones = read_unknown(self.lab.client, STORM)
         assert {name: stone for name, stone in stones.items() if stone[1] > model.now} == live
-        pending = sum(len(entry.alerts) for entry, _ in self.waiting)
-        counts = {name: model.totals[name] for name in (*CLASSES, "unmatched")}
-        assert self.lab.inbox.totals() == Ledger(received=self.received, pending=pending, **counts)
-        assert self.lab.inbox.totals().balanced
+        self._compare_totals()
+        assert self.shelf.words() == self.expected.words()
+
+    def _compare_totals(self) -> None:
+        model, totals = self.model, self.lab.inbox.totals()
+        assert model.totals["pending"] == sum(len(entry.alerts) for entry, _ in self.waiting)
+        counts = {name: model.totals[name] for name in ("received", "pending", "ignored", *CLASSES, "unmatched")}
+        assert totals == Ledger(**counts)
+        assert totals.balanced
 
     def _compare_storm(self, storm: Storm, state: State) -> None:
+        ranks = Counter(member.severity for member in storm.members.values() if member.firing)
         expected = {
             "ph": PHASES[storm.phase], "ty": TYPES[storm.type], "e": storm.epoch, "f": storm.firing, "of": 0,
             "rc": sum(storm.counts.values()), "nw": storm.counts["new"], "du": storm.counts["duplicate"],
             "ro": storm.counts["reopened"], "rs": storm.counts["resolved"], "od": storm.counts["outdated"],
-            "s2": storm.firing, "fs": storm.first_seen, "ls": storm.last_seen, "lr": storm.last_resolve,
+            **{f"s{rank}": ranks[rank] for rank in range(5)},
+            "fs": storm.first_seen, "ls": storm.last_seen, "lr": storm.last_resolve,
             "fl": storm.flaps, "fd": storm.flush_due, "fu": storm.unflushed_since, "wp": storm.wrote,
             "fa": storm.failures, "lk": storm.holder, "lu": storm.leased_until, "dy": int(storm.dirty),
         }  # fmt: skip
