@@ -142,15 +142,17 @@ for _, fingerprint in ipairs(due) do
     header.fn = math.max(header.fn, orphan[6]) + ADOPTED
     redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
     redis.call('HDEL', KEYS[17], fingerprint)
-    if member.state == 'F' then
+    if member.state == 'F' and single.silenced == 0 then
       redis.call('ZADD', KEYS[16], single.last + rules.stale_after, fingerprint)
+    elseif member.state == 'F' then
+      want = 'A'
     else
       want = 'R'
     end
   elseif member.state == 'F' then
     want = 'A'
     if single.wrote == 'A' then
-      want = now >= single.last + rules.stale_after and 'T' or nil
+      want = now >= single.last + rules.stale_after and 'T' or single.silenced ~= single.shown and 'A' or nil
       if not want then redis.call('ZADD', KEYS[16], single.last + rules.stale_after, fingerprint) end
     end
   elseif single.wrote ~= 'R' then
@@ -173,6 +175,7 @@ for _, fingerprint in ipairs(due) do
     tasks[#tasks + 1] = {
       fingerprint, want, string.format('%.0f', single.opened), single.wrote, single.flaps, single.uid, single.version,
       single.namespace, member.severity, resource, redis.call('HGET', KEYS[17], fingerprint) or '',
+      single.silenced,
     }
   end
 end

@@ -34,6 +34,8 @@ class SingleTask:
     severity: int
     resource: ResourceRecord | None
     detail: Detail | None
+    silenced: bool | None
+    """What its RR is to say of it; None where it never was. What is resolved is not silenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,14 @@ class StormOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SingleOutcome:
-    """What became of one Single; ``phase`` empty: not written."""
+    """What became of one Single; ``phase`` empty: not written. ``silenced``: what its RR says of that now."""
 
     fingerprint: str
     phase: WrittenPhase
     uid: str = ""
     resource_version: str = ""
     namespace: str = ""
+    silenced: bool | None = None
 
 
 Settled = Literal["settled", "dirty", "lost", "closed"]
@@ -209,9 +212,12 @@ class Leases:
     ) -> Settled:
         """Ends the lease of a storm whose Singles were to be written; what was not is due again after ``retry_ms``."""
         items = [
-            [packing.pack_fingerprint(o.fingerprint), _CODES[o.phase], o.uid, o.resource_version, o.namespace]
+            [
+                packing.pack_fingerprint(o.fingerprint), _CODES[o.phase], o.uid, o.resource_version, o.namespace,
+                0 if o.silenced is None else 1 + o.silenced,
+            ]
             for o in outcomes
-        ]
+        ]  # fmt: skip
         return self._settle(storm_id, token, rules, packing.pack(["singles", retry_ms, items]))
 
     def _settle(self, storm_id: str, token: str, rules: Rules, outcome: bytes) -> Settled:
@@ -221,7 +227,7 @@ class Leases:
 
 
 def _single_task(raw: Sequence[Any], texts: StormText) -> SingleTask:
-    fingerprint, want, opened, wrote, flaps, uid, version, namespace, severity, resource, detail = raw
+    fingerprint, want, opened, wrote, flaps, uid, version, namespace, severity, resource, detail, silenced = raw
     return SingleTask(
         fingerprint=packing.unpack_fingerprint(fingerprint),
         want=_PHASES[want.decode()],
@@ -234,4 +240,5 @@ def _single_task(raw: Sequence[Any], texts: StormText) -> SingleTask:
         severity=int(severity),
         resource=packing.unpack_resource(resource, texts.key.get("namespace", "")).record if resource else None,
         detail=packing.unpack_detail(detail),
+        silenced=(silenced == 2 and want != b"R") if silenced else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -141,10 +141,34 @@ class Presence:
             counts = {packing.pack_fingerprint(name): count for name, count in absences.counts.items()}
             self._client.set(key, packing.pack([absences.poll, counts]), px=keep_ms)
 
-    def note_silenced(self, storm_id: str, members: int, rules: Rules) -> bool:
-        """Notes how many firing members are silenced; whether that is news, which the storm's RR will then show."""
-        args = (storm_id, packing.pack(rules.as_list()), members)
-        return bool(self._scripts.run("silence", storm_key_names(storm_id), args))
+    def silenced_singles(self, storm_id: str) -> frozenset[str]:
+        """The alerts whose Singles were noted to be silenced, read in bounded pages."""
+        found: set[str] = set()
+        cursor = 0
+        while True:
+            with translated():
+                cursor, page = self._client.hscan(StormKeys(storm_id).singles, cursor, count=BATCH)
+            found.update(packing.unpack_fingerprint(name) for name, raw in page.items() if _is_silenced(raw))
+            if cursor == 0:
+                return frozenset(found)
+
+    def note_silenced(
+        self, storm_id: str, members: int | None, rules: Rules, began: Iterable[str] = (), ended: Iterable[str] = ()
+    ) -> bool:
+        """Notes how many firing members are silenced (None: as before), and of which Singles that began or ended.
+
+        Whether any of it is news, which the RRs will then show. The number comes last: until it is noted, all of this
+        is compared again.
+        """
+        packed = [[packing.pack_fingerprint(name) for name in names] for names in (began, ended)]
+        longest = max(len(names) for names in packed)
+        news = False
+        for at in range(0, max(1, longest), BATCH):
+            parts = packing.pack([names[at : at + BATCH] for names in packed])
+            count = "" if members is None or at + BATCH < longest else members
+            args = (storm_id, packing.pack(rules.as_list()), count, parts)
+            news |= bool(self._scripts.run("silence", storm_key_names(storm_id), args))
+        return news
 
 
 def _batches(parts: Sequence[tuple[str, list[str]]]) -> Iterator[list[tuple[str, list[str]]]]:
@@ -169,6 +193,12 @@ def _held(raw: bytes) -> Held:
     """A member record as dedup.lua packs it: after the first resolve it ends with the receipt of its last turn."""
     firing = raw[:1] == b"F"
     return Held(firing, 0 if firing else _number(raw, 22))
+
+
+def _is_silenced(raw: bytes) -> bool:
+    """A Single's record as storm.lua packs it; one from before silences were noted there is shorter."""
+    fields = packing.unpack(raw)
+    return len(fields) > 9 and fields[9] == 2
 
 
 def _absences(raw: bytes) -> Absences:

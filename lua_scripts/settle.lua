@@ -3,7 +3,8 @@
 -- ARGV  1 storm id  2 token  3 rules  4 outcome, packed:
 --   storm:   { 'storm', phase written or '' when it failed, uid, resourceVersion, digest, namespace, 1 when more is to be
 --              superseded, ms until a retry, {fingerprint superseded, ...}, {fingerprint to drop, ...}, {resource id to drop, ...} }
---   singles: { 'singles', ms until a retry, {{fingerprint, phase written or '', uid, resourceVersion, namespace}, ...} }
+--   singles: { 'singles', ms until a retry, {{fingerprint, phase written or '', uid, resourceVersion, namespace,
+--              whether silenced, as written}, ...} }
 -- Returns 'lost' (the lease is somebody else's; nothing done), 'settled', 'dirty' (due again) or 'closed'
 local sid, rules, outcome = ARGV[1], unpack_rules(ARGV[3]), cmsgpack.unpack(ARGV[4])
 local header = read_header()
@@ -73,7 +74,7 @@ local function forget_single(fingerprint, member)
 end
 
 local function settle_single(item, retry)
-  local fingerprint, wrote, uid, version, namespace = unpack(item)
+  local fingerprint, wrote, uid, version, namespace, shown = unpack(item)
   local single = unpack_single(redis.call('HGET', KEYS[15], fingerprint))
   local member = unpack_member(redis.call('HGET', KEYS[8], fingerprint))
   if not single or not member then return end
@@ -90,8 +91,9 @@ local function settle_single(item, retry)
     return
   end
   single.state, single.wrote, single.uid, single.version, single.namespace = 'W', wrote, uid, version, namespace
+  single.shown = shown or 0
   local at
-  if member.state == 'F' and wrote == 'A' then
+  if member.state == 'F' and wrote == 'A' and single.silenced == single.shown then
     at, single.since = single.last + rules.stale_after, 0
   elseif member.state == 'R' and wrote == 'R' then
     at, single.since = member.turn + rules.reopen_window, 0

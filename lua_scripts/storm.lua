@@ -82,20 +82,21 @@ local function count_resource(resource, by, generation)
 end
 
 -- A Single's record: state P(ending) N(amed) W(ritten) S(uperseded), received of its first firing, last news, flaps,
--- the phase last written (A R), uid, resourceVersion, namespace, since when a change is not written (0: none is).
+-- the phase last written (A R), uid, resourceVersion, namespace, since when a change is not written (0: none is), silenced
+-- (2: it is, 1: it was, 0: never), and which of these its RR says.
 local function unpack_single(raw)
   if not raw then return nil end
-  local state, opened, last, flaps, wrote, uid, version, namespace, since = unpack(cmsgpack.unpack(raw))
+  local state, opened, last, flaps, wrote, uid, version, namespace, since, silenced, shown = unpack(cmsgpack.unpack(raw))
   return {
     state = state, opened = opened, last = last, flaps = flaps, wrote = wrote, uid = uid, version = version,
-    namespace = namespace, since = since or 0,
+    namespace = namespace, since = since or 0, silenced = silenced or 0, shown = shown or 0,
   }
 end
 
 local function pack_single(single)
   return cmsgpack.pack({
     single.state, single.opened, single.last, single.flaps, single.wrote, single.uid, single.version, single.namespace,
-    single.since or 0,
+    single.since or 0, single.silenced or 0, single.shown or 0,
   })
 end
 

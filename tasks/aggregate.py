@@ -160,7 +160,9 @@ class _Turn:
                 outcomes.append(SingleOutcome(task.fingerprint, ""))
             else:
                 outcomes.append(
-                    SingleOutcome(task.fingerprint, task.want, ref.uid, ref.resource_version, ref.namespace)
+                    SingleOutcome(
+                        task.fingerprint, task.want, ref.uid, ref.resource_version, ref.namespace, task.silenced
+                    )
                 )
         ended = self._leases.settle_singles(self._storm_id, self._claim.token, self._rules, outcomes, wait)
         return sum(outcome.phase != "" for outcome in outcomes), ended

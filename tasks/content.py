@@ -160,6 +160,7 @@ def single_content(claim: Claim, task: SingleTask, phase: RRPhase) -> SingleCont
         fence=claim.storm.fence,
         observed_at_ms=claim.now_ms,
         opened_ms=task.opened_ms,
+        silenced=task.silenced,
     )
 
 

@@ -70,7 +70,9 @@ def storm_manifest(content: StormContent) -> Manifest:
     firing = f"{content.alert_count} of {content.total_alerts} alerts are firing; {resource_count} resources"
     conditions = _conditions(content.phase, content.observed_at_ms, firing, "")
     if content.silenced is not None:
-        conditions.append(_silenced(content.silenced, content.alert_count, content.observed_at_ms))
+        said = f"{content.silenced} of {content.alert_count} firing alerts are silenced"
+        said = said if content.silenced else "no firing alert is silenced"
+        conditions.append(_silenced(content.silenced > 0, said, content.observed_at_ms))
     return _manifest(content, spec, conditions)
 
 
@@ -83,6 +85,9 @@ def single_manifest(content: SingleContent) -> Manifest:
         "targetResource": _resource(content.target.kind, content.target.name, content.target.namespace),
     }
     conditions = _conditions(content.phase, content.observed_at_ms, "the alert is firing", content.superseded_by)
+    if content.silenced is not None:
+        said = f"the alert is {'silenced' if content.silenced else 'not silenced'}"
+        conditions.append(_silenced(content.silenced, said, content.observed_at_ms))
     manifest = _manifest(content, spec, conditions)
     manifest["metadata"]["annotations"][FINGERPRINT_ANNOTATION] = clean(content.fingerprint, MAX_LABEL_TEXT)
     if content.opened_ms:
@@ -215,13 +220,13 @@ def _within_budget(resources: Sequence[AffectedResource], omitted: int) -> tuple
     return listed, omitted + len(resources) - len(listed)
 
 
-def _silenced(silenced: int, firing: int, observed_at_ms: int) -> Manifest:
+def _silenced(silenced: bool, message: str, observed_at_ms: int) -> Manifest:
     """A silence is somebody's decision about notifications: the alerts fire all the same."""
     return {
         "type": "Silenced",
         "status": "True" if silenced else "False",
         "reason": "SilencedInAlertmanager" if silenced else "NotSilenced",
-        "message": f"{silenced} of {firing} firing alerts are silenced" if silenced else "no firing alert is silenced",
+        "message": message,
         "lastTransitionTime": rfc3339(observed_at_ms),
     }
 

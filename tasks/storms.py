@@ -105,3 +105,5 @@ class SingleContent:
     superseded_by: str = ""
     opened_ms: int = 0
     """When the firing that opened it was received: part of its name, and of how it is known again."""
+    silenced: bool | None = None
+    """Whether Alertmanager silences the alert; None where it never did."""

@@ -67,10 +67,13 @@ def to_feed(
     return fed
 
 
-def silenced_members(wanted: Wanted, held: Mapping[str, HeldOf]) -> dict[str, int]:
-    """How many firing members of each open storm are silenced."""
-    counts = {storm: len(_firing(alerts, held.get(storm))) for storm, alerts in wanted.silenced.items()}
-    return {storm: count for storm, count in counts.items() if count}
+def silenced_members(wanted: Wanted, held: Mapping[str, HeldOf]) -> dict[str, frozenset[str]]:
+    """Which firing members of each open storm are silenced."""
+    names = {
+        storm: frozenset(alert.fingerprint for alert in _firing(alerts, held.get(storm)))
+        for storm, alerts in wanted.silenced.items()
+    }
+    return {storm: fingerprints for storm, fingerprints in names.items() if fingerprints}
 
 
 def to_refresh(wanted: Wanted, held: Mapping[str, HeldOf], storms: Iterable[StormRecord]) -> list[Alert]:

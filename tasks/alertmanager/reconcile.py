@@ -115,15 +115,12 @@ class AlertReconciler:
         room = MAX_FED if refresh and not held_up else 0
         number = doors.polls.begin(complete=listing.complete) if counting else 0
         silenced = silenced_members(wanted, held)
-        compared.silenced = sum(silenced.values())
+        compared.silenced = sum(len(names) for names in silenced.values())
         cursor: str | None = None
         while True:
             page, cursor = doors.storms.page(cursor, PAGE)
             for storm in page:
-                count = silenced.get(storm.storm_id, 0)
-                # A peer that is away or has forgotten its alerts is no reason to say that fewer are silenced.
-                if count != (storm.silenced or 0) and (listing.complete or count > (storm.silenced or 0)):
-                    doors.presence.note_silenced(storm.storm_id, count, self._rules)
+                self._note_silenced(storm, silenced.get(storm.storm_id, frozenset()), listing.complete)
             if counting and listing.complete:
                 self._presume(page, listing, number, compared)
             if room > 0 and (repeated := to_refresh(wanted, held, page)[:room]):
@@ -132,6 +129,20 @@ class AlertReconciler:
                 compared.refreshed += len(repeated)
             if cursor is None:
                 return held_up
+
+    def _note_silenced(self, storm: StormRecord, names: frozenset[str], complete: bool) -> None:
+        presence = self._doors.presence
+        count, before = len(names), storm.silenced or 0
+        began = ended = frozenset[str]()
+        if storm.phase == "GATHERING" and (count or before):
+            marked = presence.silenced_singles(storm.storm_id)
+            began, ended = names - marked, marked - names
+        # A peer that is away or has forgotten its alerts is no reason to say that fewer are silenced.
+        if not complete:
+            ended = frozenset()
+        news = count != before and (complete or count > before)
+        if news or began or ended:
+            presence.note_silenced(storm.storm_id, count if news else None, self._rules, began, ended)
 
     def _feed(self, alerts: Sequence[Alert], compared: Compared) -> bool:
         if not alerts:

@@ -91,6 +91,10 @@ def told(stack: Stack, sender: Alertmanager, scene: Scene, count: int = 12) -> l
 def silenced(stack: Stack, scene: Scene) -> tuple[str, str] | None:
     """The status and message of the condition, None where there is none."""
     [rr] = objects.storms(stack.objects(scene.key()))
+    return condition_of(rr)
+
+
+def condition_of(rr: Mapping[str, Any]) -> tuple[str, str] | None:
     found = [one for one in rr["status"]["conditions"] if one["type"] == "Silenced"]
     return (found[0]["status"], found[0]["message"]) if found else None
 
@@ -202,6 +206,38 @@ def test_silenced_alerts_are_a_condition_and_never_resolved(stack: Stack, sender
     sender.end_silence(one)
     sender.end_silence(everything)
     wait_until(lambda: silenced(stack, scene) == ("False", "no firing alert is silenced"), "the end", poll_s=0.2)
+
+
+def test_a_silenced_lone_alert_says_so_too(stack: Stack, sender: Alertmanager) -> None:
+    # Given two lone alerts of one key, each in its RR
+    scene = new_scene()
+    sender.tell([scene.pod_alert("db-0", "Lone"), scene.pod_alert("db-1", "Lone")])
+
+    def said() -> dict[str, tuple[str, str] | None]:
+        return {rr["spec"]["targetResource"]["name"]: condition_of(rr) for rr in stack.objects(scene.key("Lone"))}
+
+    def wait_said(**wanted: tuple[str, str] | None) -> None:
+        expected = {name.replace("_", "-"): condition for name, condition in wanted.items()}
+        wait_until(lambda: said() == expected, f"the conditions {expected}", poll_s=0.2, describe=said)
+
+    yes, no = ("True", "the alert is silenced"), ("False", "the alert is not silenced")
+    wait_said(db_0=None, db_1=None)
+    # When one is silenced, Then its RR says so, and only its
+    first = sender.silence(namespace=scene.namespace, pod="db-0")
+    wait_said(db_0=yes, db_1=None)
+    # And while it is polled on, neither is written again
+    before = stack.objects(scene.key("Lone"))
+    after_polls(stack, 5)
+    assert stack.objects(scene.key("Lone")) == before
+    assert [rr["status"]["phase"] for rr in before] == ["Active", "Active"]
+    # And when that silence gives way to one of the other, both say so
+    second = sender.silence(namespace=scene.namespace, pod="db-1")
+    sender.end_silence(first)
+    wait_said(db_0=no, db_1=yes)
+    # And when that ends too, none is
+    sender.end_silence(second)
+    wait_said(db_0=no, db_1=no)
+    assert [rr["status"]["phase"] for rr in stack.objects(scene.key("Lone"))] == ["Active", "Active"]
 
 
 def test_what_max_alerts_cuts_off_is_fetched_at_once(tmp_path: Path) -> None:

@@ -167,7 +167,10 @@ class Lab:
         """Settles what a sink that works has written for a claim. ``changes`` replace parts of the storm's outcome."""
         storm = claim.storm.storm_id
         if claim.singles is not None:
-            done = [SingleOutcome(s.fingerprint, s.want, f"uid-{s.fingerprint}", "7", "shop") for s in claim.singles]
+            done = [
+                SingleOutcome(s.fingerprint, s.want, f"uid-{s.fingerprint}", "7", "shop", s.silenced)
+                for s in claim.singles
+            ]
             return self.leases.settle_singles(storm, claim.token, self.rules, done, 500)
         named = list(self.leases.singles(storm))
         dropped = [s.fingerprint for s in named if s.state == "pending" or s.wrote == "Resolved"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lua_scripts.keys import POLLS, StormKeys
+from lua_scripts.leases import Claim, NotClaimed, SingleOutcome
+from lua_scripts.orphans import OpenObject, Orphans
+from lua_scripts.packing import pack, pack_fingerprint, unpack
 from lua_scripts.polls import PollReport, Polls
-from lua_scripts.presence import Absences, FiringMember, Held, HeldOf, Presence
+from lua_scripts.presence import BATCH, Absences, FiringMember, Held, HeldOf, Presence
 from lua_scripts.records import StormAlert
 from tasks.alertmanager.decide import presumed_resolve
 from tasks.ingest import storm_alert
@@ -119,6 +122,123 @@ def test_a_storm_under_lease_is_only_marked(lab: Lab, presence: Presence, clock:
     presence.note_silenced(STORM, 2, lab.rules)
     # Then the holder settles what it wrote, and the storm is to be written once more
     assert lab.settle(claim) == "dirty"
+
+
+def silenced_now(claim: Claim | NotClaimed) -> list[tuple[str, str, bool | None]]:
+    assert isinstance(claim, Claim), claim
+    return [(task.fingerprint, task.want, task.silenced) for task in claim.singles or ()]
+
+
+def test_a_silenced_single_is_written_once_more_and_once_when_it_ends(
+    lab: Lab, presence: Presence, clock: Clock
+) -> None:
+    # Given two Singles that were written, and nothing is due before they would go stale
+    lab.deliver(firing("a"), firing("b"))
+    clock.advance(5_000)
+    assert silenced_now(lab.write()) == [("a", "Active", None), ("b", "Active", None)]
+    assert lab.claim() == NotClaimed("idle")
+    # When one is silenced, and a later poll says the same
+    news = [presence.note_silenced(STORM, 1, lab.rules, began=["a", "stranger"]) for _ in range(2)]
+    # Then that is news once, and it alone is due after the debounce
+    assert news == [True, False]
+    assert presence.silenced_singles(STORM) == {"a"}
+    assert lab.opened().singles_due["a"] == lab.opened().due == clock.now + lab.rules.debounce
+    assert lab.opened()["ph"] == "G"
+    clock.advance(5_000)
+    assert silenced_now(lab.write()) == [("a", "Active", True)]
+    # And once that is settled there is nothing more to write
+    assert lab.claim() == NotClaimed("idle")
+    assert lab.opened().due == START + lab.rules.stale_after
+    # And when it is the other one that is silenced, so that their number is the same, both say so
+    assert presence.note_silenced(STORM, None, lab.rules, began=["b"], ended=["a"])
+    clock.advance(5_000)
+    assert silenced_now(lab.write()) == [("a", "Active", False), ("b", "Active", True)]
+    assert lab.claim() == NotClaimed("idle")
+    # And one that resolves is not silenced any more
+    lab.deliver(resolved("b", 60_000))
+    clock.advance(5_000)
+    assert silenced_now(lab.write()) == [("b", "Resolved", False)]
+    assert lab.claim() == NotClaimed("idle")
+
+
+def test_a_silence_noted_before_the_first_write_needs_no_second(lab: Lab, presence: Presence, clock: Clock) -> None:
+    # Given a Single on hold that is silenced meanwhile
+    lab.deliver(firing("a"))
+    due = lab.opened().due
+    presence.note_silenced(STORM, 1, lab.rules, began=["a"])
+    assert lab.opened().due == due
+    # When its hold is over, then its first write says so, and that is all
+    clock.advance(5_000)
+    assert silenced_now(lab.write()) == [("a", "Active", True)]
+    assert lab.claim() == NotClaimed("idle")
+
+
+def test_a_silence_that_ends_or_fails_while_its_single_is_written(lab: Lab, presence: Presence, clock: Clock) -> None:
+    # Given a worker that writes that a Single is silenced
+    lab.deliver(firing("a"))
+    presence.note_silenced(STORM, 1, lab.rules, began=["a"])
+    clock.advance(5_000)
+    claim = lab.claimed()
+    # When the silence ends meanwhile, then what was written is known to be out of date
+    presence.note_silenced(STORM, 0, lab.rules, ended=["a"])
+    lab.settle(claim)
+    clock.advance(5_000)
+    claim = lab.claimed()
+    assert silenced_now(claim) == [("a", "Active", False)]
+    # And a write that fails is tried again
+    lab.leases.settle_singles(STORM, claim.token, lab.rules, [SingleOutcome("a", "")], 500)
+    clock.advance(500)
+    assert silenced_now(lab.write()) == [("a", "Active", False)]
+    assert lab.claim() == NotClaimed("idle")
+
+
+def test_a_silenced_single_that_takes_over_an_object_says_so_there(lab: Lab, presence: Presence, clock: Clock) -> None:
+    # Given the open RR of an alert that an emptied Redis forgot, and the alert again, silenced by now
+    rr = OpenObject("single", STORM, "rr-1", "shop", "u2", "3", 2, fingerprint="a", opened_ms=START - 60_000)
+    Orphans(lab.client).match([rr], 60_000)
+    lab.deliver(firing("a"))
+    presence.note_silenced(STORM, 1, lab.rules, began=["a"])
+    # When its hold is over, then that very object is written, once
+    clock.advance(5_000)
+    claim = lab.write()
+    assert silenced_now(claim) == [("a", "Active", True)]
+    assert isinstance(claim, Claim)
+    assert [(task.uid, task.opened_ms) for task in claim.singles or ()] == [("u2", START - 60_000)]
+    assert lab.claim() == NotClaimed("idle")
+
+
+def test_a_single_from_before_silences_were_noted_there(lab: Lab, presence: Presence, clock: Clock) -> None:
+    # Given a written Single whose record is the shorter one of an earlier release
+    lab.deliver(firing("a"))
+    clock.advance(5_000)
+    lab.write()
+    key, name = StormKeys(STORM).singles, pack_fingerprint("a")
+    lab.client.hset(key, name, pack(unpack(lab.client.hget(key, name))[:9]))
+    # Then nothing is silenced, and nothing to be written
+    assert presence.silenced_singles(STORM) == frozenset()
+    assert lab.claim() == NotClaimed("idle")
+    # And when it is silenced, it says so
+    presence.note_silenced(STORM, 1, lab.rules, began=["a"])
+    clock.advance(5_000)
+    assert silenced_now(lab.write()) == [("a", "Active", True)]
+
+
+def test_many_silences_are_noted_in_batches_and_go_into_the_storm(lab: Lab, presence: Presence, clock: Clock) -> None:
+    # Given a key with more Singles than one call takes
+    lab.change_rules(rate_threshold=BATCH + 100, pattern_threshold=0)
+    alerts = many(BATCH + 50)
+    for at in range(0, len(alerts), 100):
+        lab.deliver(*alerts[at : at + 100])
+    names = [alert.fingerprint for alert in alerts]
+    # When all are silenced
+    assert presence.note_silenced(STORM, len(names), lab.rules, began=names)
+    # Then all are noted, and their number
+    assert presence.silenced_singles(STORM) == set(names)
+    assert lab.storms.page()[0][0].silenced == len(names)
+    # And when they are a storm by now, its own number is all that counts
+    lab.deliver(*many(100, first=len(names)))
+    assert lab.opened()["ph"] == "A"
+    assert not presence.note_silenced(STORM, None, lab.rules, ended=names)
 
 
 def test_a_question_stands_until_it_is_answered(lab: Lab, polls: Polls) -> None:

@@ -79,10 +79,10 @@ def test_a_resolve_stands_for_the_grace() -> None:
     assert fed(wanted(listed("old"), listed("fresh")), held, start_grace_ms=0) == ["old"]
 
 
-def test_silenced_counts_firing_members_only() -> None:
+def test_silenced_are_firing_members_only() -> None:
     found = wanted(*(listed(name, active=False, silenced=True) for name in ("fires", "ended", "stranger")))
     held = {STORM: HeldOf(True, {"fires": Held(True, 0), "ended": Held(False, 1)})}
-    assert silenced_members(found, held) == {STORM: 1}
+    assert silenced_members(found, held) == {STORM: frozenset({"fires"})}
     assert silenced_members(found, {}) == {}
 
 

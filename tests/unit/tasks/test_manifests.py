@@ -139,6 +139,29 @@ def test_a_silence_is_a_condition_beside_the_others(
     assert [(c["type"], c["status"], c["reason"], c["message"]) for c in conditions[2:]] == condition
 
 
+@pytest.mark.parametrize(
+    ("silenced", "condition"),
+    [
+        (None, []),
+        (False, [("Silenced", "False", "NotSilenced", "the alert is not silenced")]),
+        (True, [("Silenced", "True", "SilencedInAlertmanager", "the alert is silenced")]),
+    ],
+)
+def test_a_silence_of_one_alert_is_a_condition_too(
+    silenced: bool | None, condition: list[tuple[str, str, str, str]]
+) -> None:
+    # Given one alert that is silenced, or was, or never was
+    manifest = single_manifest(single(silenced=silenced))
+    # Then it is active all the same, and the object is valid
+    conditions = manifest["status"]["conditions"]
+    assert (manifest["status"]["phase"], conditions[:2]) == (
+        "Active",
+        single_manifest(single())["status"]["conditions"],
+    )
+    assert [(c["type"], c["status"], c["reason"], c["message"]) for c in conditions[2:]] == condition
+    assert violations(manifest) == []
+
+
 def test_the_worst_come_first() -> None:
     # Given resources in no order
     worst = AffectedResource("Pod", "z", "b", T0 + 9, 5)
