@@ -24,6 +24,8 @@ Fault = Callable[[Stage, random.Random], bool]
 
 QUEUES: Final = ("ingest", "aggregate", "maintenance", "unacked", "unacked_index")
 LOCKS: Final = 256
+SOME: Final = 6
+"""Every sixth lock: of some twenty storms about three hang, fewer than there are pool processes."""
 
 
 def _a_worker(stage: Stage, chance: random.Random) -> Process | None:
@@ -212,14 +214,21 @@ def sink_is_read_only(stage: Stage, chance: random.Random) -> bool:
     return True
 
 
-def sink_hangs(stage: Stage, chance: random.Random) -> bool:
-    """Somebody holds the locks, at times longer than a lease lasts."""
+@contextlib.contextmanager
+def sink_held(stage: Stage, *, every: int = 1) -> Iterator[None]:
+    """Somebody holds the locks, or one in ``every``, so that workers which write elsewhere go on."""
     folder = stage.objects / ".locks"
     folder.mkdir(exist_ok=True)
     with ExitStack() as held:
-        for stripe in range(LOCKS):
+        for stripe in range(0, LOCKS, every):
             handle = held.enter_context(open(folder / f"{stripe:02x}", "ab"))
             fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def sink_hangs(stage: Stage, chance: random.Random) -> bool:
+    """At times for longer than a lease lasts."""
+    with sink_held(stage, every=chance.choice((1, 1, SOME))):
         stage.pause(chance.choice((0.5, 2, LEASE_S + 1)))
     return True
 

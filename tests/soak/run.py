@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.soak.book import Awaited, Book, Figures, key_of
+from tests.soak.faults import SOME, sink_held
 from tests.soak.lanes import Faults
 from tests.soak.senders import Load
 from tests.soak.stage import Stage
@@ -101,7 +102,7 @@ def soak(
         stage.heal()
         run.doing = "senders' last word"
         show(run)
-        load.finish()
+        load.finish(sink_held(stage, every=SOME))
         run.doing = "settling"
         show(run)
         watch.finish()

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from app.cli.payloads import HEADERS
@@ -19,6 +20,10 @@ ANSWER_S: Final = 15.0
 GIVE_UP_S: Final = 10.0
 """How long one flush is tried; the next one tells what is the case by then."""
 LAST_WORD_S: Final = 120.0
+LAST_CHANGES: Final = 2
+CLAIMED_AFTER_S: Final = 0.7
+"""By then what changed last is due, claimed and on its way to the sink."""
+ROUND_S: Final = 2 * LAST_WORD_S
 DEBT_S: Final = 5.0
 """How far a sender that was held up runs after its pace."""
 WATCHDOG: Final = (
@@ -46,8 +51,11 @@ class Sender:
             group.change(time.time_ns() // 1_000_000)
             return group.deliver(peer)
 
-    def last_word(self, group: Group, peer: int) -> Delivery | None:
+    def last_word(self, group: Group, peer: int, *, change: bool) -> Delivery | None:
         with self._lock:
+            if change:
+                group.rests_until_ms = 0
+                group.change(time.time_ns() // 1_000_000)
             return group.deliver(peer)
 
     def accepted(self, delivery: Delivery) -> None:
@@ -68,12 +76,12 @@ class Peer(threading.Thread):
         self._book = book
         self._chance = random.Random(seed)
         self._over = threading.Event()
-        self._silent: threading.Barrier | None = None
+        self._rounds: threading.Barrier | None = None
         self._connection: http.client.HTTPConnection | None = None
 
-    def finish(self, silent: threading.Barrier) -> None:
-        """Nothing changes any more; what is the case is delivered once more, however long that takes."""
-        self._silent = silent
+    def finish(self, rounds: threading.Barrier) -> None:
+        """Ends the load; what comes then begins and ends together with all others."""
+        self._rounds = rounds
         self._over.set()
 
     def run(self) -> None:
@@ -93,10 +101,18 @@ class Peer(threading.Thread):
             ahead = begun + sent - time.monotonic()
             begun = max(begun, begun - ahead - DEBT_S)
             self._over.wait(max(0.0, ahead))
-        assert self._silent is not None
-        self._silent.wait(timeout=60)
-        for group in self._sender.groups:
-            delivery = self._sender.last_word(group, self._number)
+        assert self._rounds is not None
+        for _ in range(LAST_CHANGES):
+            self._rounds.wait(ROUND_S)
+            if self._number == 0:
+                self._tell([group for group in self._sender.groups if group.kind == "storm"], change=True)
+            self._rounds.wait(ROUND_S)
+        self._tell(self._sender.groups, change=False)
+
+    def _tell(self, groups: Sequence[Group], *, change: bool) -> None:
+        """Delivers them, however long that takes."""
+        for group in groups:
+            delivery = self._sender.last_word(group, self._number, change=change)
             if delivery and not self._deliver(delivery, LAST_WORD_S, patient=True):
                 self._book.wrong(f"{self.name}: the last word on {dict(group.key)} was refused for {LAST_WORD_S:g} s")
 
@@ -180,11 +196,21 @@ class Load:
     def running(self) -> bool:
         return all(peer.is_alive() for peer in self._peers)
 
-    def finish(self) -> None:
-        """Returns when every sender has had its last word accepted."""
-        silent = threading.Barrier(len(self._peers))
+    def finish(self, sink_held: AbstractContextManager[None]) -> None:
+        """Returns when every sender has had its last word accepted.
+
+        Before that large groups change twice more while the sink is held up. So storms are being written as they
+        change, and no later change mends what is forgotten of this one.
+        """
+        rounds = threading.Barrier(len(self._peers) + 1)
         for peer in self._peers:
-            peer.finish(silent)
+            peer.finish(rounds)
+        with sink_held:
+            for turn in range(LAST_CHANGES):
+                if turn:
+                    time.sleep(CLAIMED_AFTER_S)
+                rounds.wait(ROUND_S)
+                rounds.wait(ROUND_S)
         for peer in self._peers:
             peer.join(LAST_WORD_S * 2)
             assert not peer.is_alive(), f"{peer.name} does not end"
