@@ -292,6 +292,17 @@ class Histories(RuleBasedStateMachine):
                 self.repeat()
             self._settle(job, "well")
 
+    @rule(name=NAMES, ends=st.sampled_from(["well", "dies"]))
+    def overtaken(self, name: str, ends: str) -> None:
+        """A worker that hangs past its lease, and writes what it holds after another has written something newer."""
+        self.burst(int(name[1:]), 8, 6)
+        self.pass_time_until_due()
+        late = self._claim()
+        if late is not None:
+            self.flap(name, 1, LEASE_MS)
+            self.write()
+            self._settle(late, ends)
+
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), ends=st.sampled_from(["well", "fails", "dies"]))
     def settle(self, data: st.DataObject, ends: str) -> None:
