@@ -233,6 +233,19 @@ def sink_hangs(stage: Stage, chance: random.Random) -> bool:
     return True
 
 
+def freeze_writer(stage: Stage, chance: random.Random) -> bool:
+    """A worker sleeps past its lease in the middle of a write, and wakes up when others have written."""
+    worker = _a_worker(stage, chance)
+    if worker is None:
+        return False
+    with sink_held(stage, every=chance.choice((1, SOME))):
+        stage.pause(chance.uniform(0.7, 1.5))
+        worker.freeze()
+    stage.pause(LEASE_S + chance.uniform(0.5, 2))
+    worker.thaw()
+    return True
+
+
 LANES: Final[dict[str, dict[str, tuple[int, Fault]]]] = {
     "processes": {
         "web killed": (3, kill_web),
@@ -259,6 +272,7 @@ LANES: Final[dict[str, dict[str, tuple[int, Fault]]]] = {
         "sink is a file": (2, sink_is_a_file),
         "sink is read-only": (1, sink_is_read_only),
         "sink hangs": (2, sink_hangs),
+        "worker frozen as it writes": (3, freeze_writer),
     },
 }
 """Faults of different lanes overlap; within a lane one follows the other. The number is how often a kind comes up."""
