@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lua_scripts.keys import BUDGET
-from lua_scripts.loader import Client, Scripts, translated
+from lua_scripts.loader import Client, Scripts, now_ms, translated
 
 FAILURES: Final = 5
 """Failures in a row after which one worker at a time probes the server, and the others wait."""
@@ -69,9 +69,8 @@ class Budget:
 
     def health(self) -> Health:
         """What metrics show."""
+        now = now_ms(self._client)
         with translated():
-            seconds, micros = self._client.time()
             found = self._client.hmget(BUDGET, "pu", "fa", "da", "rf", "th")
         paused, failures, undefined, refused, throttled = (int(float(raw or 0)) for raw in found)
-        now = int(seconds) * 1000 + int(micros) // 1000
         return Health(max(0, paused - now), failures, undefined, refused, throttled)

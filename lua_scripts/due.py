@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS, ShardKeys, StormKeys
-from lua_scripts.loader import Client, Scripts, translated
+from lua_scripts.loader import Client, Scripts, now_ms, translated
 
 MAX_PUBLISHED: Final = 8
 """Most aggregate tasks of one shard that are published and unclaimed."""
@@ -82,9 +82,8 @@ class Due:
 
     def counts(self) -> DueCounts:
         """The figures for metrics."""
+        now = now_ms(self._client)
         with translated():
-            seconds, micros = self._client.time()
-            now = int(seconds) * 1000 + int(micros) // 1000
             pipeline = self._client.pipeline(transaction=False)
             for shard in range(SHARDS):
                 key = ShardKeys(shard).due

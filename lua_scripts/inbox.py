@@ -10,7 +10,7 @@ import msgpack
 
 from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS, ShardKeys, shard_of
-from lua_scripts.loader import Client, Scripts, translated
+from lua_scripts.loader import Client, Scripts, now_ms, translated
 from lua_scripts.records import Accepted, DeadLetter, Ledger, NewEntry, StoredEntry
 
 TAKE_ENTRIES: Final = 64
@@ -194,8 +194,8 @@ class Inbox:
 
     def waiting(self) -> Waiting:
         """What waits, in one round trip and by Redis's own clock."""
+        now = now_ms(self._client)
         with translated():
-            seconds, micros = self._client.time()
             pipeline = self._client.pipeline(transaction=False)
             for shard in range(SHARDS):
                 pipeline.zcard(ShardKeys(shard).order)
@@ -203,7 +203,6 @@ class Inbox:
                 pipeline.hget(ShardKeys(shard).meta, "pd")
                 pipeline.memory_usage(ShardKeys(shard).inbox)
             replies = pipeline.execute()
-        now = int(seconds) * 1000 + int(micros) // 1000
         heads = [int(head[0][1]) for head in replies[1::4] if head]
         alerts = sum(max(0, int(pending or 0)) for pending in replies[2::4])
         held = sum(used or 0 for used in replies[3::4])

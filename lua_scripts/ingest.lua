@@ -260,36 +260,9 @@ if was == 'R' and #news > 0 then
   header.ph, header.fl = 'A', header.fl + 1
 end
 
--- Singles, while the storm gathers
 if header.ph == 'G' then
-  local fps = {}
-  for fingerprint in pairs(singles_touched) do fps[#fps + 1] = fingerprint end
-  if #fps > 0 then
-    local raws, kept = redis.call('HMGET', KEYS[15], unpack(fps)), {}
-    for i, fingerprint in ipairs(fps) do
-      local single, class = unpack_single(raws[i]), singles_touched[fingerprint]
-      local due
-      if not single and members[fingerprint] then
-        single = {
-          state = 'P', opened = received, last = received, flaps = 0, wrote = '', uid = '', version = '', namespace = '',
-          since = 0,
-        }
-        kept[#kept + 1] = fingerprint
-        kept[#kept + 1] = details[news_at[fingerprint]] or ''
-        due = now + rules.single_hold
-      elseif single and class ~= 'du' and single.state ~= 'P' then
-        if single.since == 0 then single.since = now end
-        due = math.min(now + rules.debounce, single.since + rules.max_wait)
-        if class == 'ro' and single.wrote == 'R' then single.flaps = single.flaps + 1 end
-      end
-      if single then
-        single.last = math.max(single.last, received)
-        redis.call('HSET', KEYS[15], fingerprint, pack_single(single))
-        if due then redis.call('ZADD', KEYS[16], due, fingerprint) end
-      end
-    end
-    if #kept > 0 then redis.call('HSET', KEYS[17], unpack(kept)) end
-  end
+  local function detail_of(fingerprint) return details[news_at[fingerprint]] end
+  touch_singles(singles_touched, members, detail_of, received, rules)
   if changed then
     header.fn = header.fn + 1
     if leased(header) then header.dy = 1 end

@@ -27,7 +27,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "unbury": ("letters", "unbury"),
     "audit": ("audit",),
     "beat": ("beat",),
-    "ingest": ("dedup", "storm", "overflow", "ingest"),
+    "ingest": ("dedup", "storm", "overflow", "singles", "ingest"),
     "claim": ("dedup", "storm", "claim"),
     "settle": ("dedup", "storm", "settle"),
     "sweep": ("sweep",),
@@ -39,8 +39,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "missing": ("dedup", "storm", "missing"),
     "unseen": ("unseen",),
 }
-"""Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``overflow``, ``letters``
-only define functions."""
+"""Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``overflow``, ``singles``,
+``letters`` only define functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,14 @@ def translated() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise classify(error) from error
+
+
+def now_ms(client: Client) -> int:
+    """The server's time, by which everything is dated. Raises ``StoreError``."""
+    asked: Any = client
+    with translated():
+        seconds, micros = asked.time()
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 class Scripts:

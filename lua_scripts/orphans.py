@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lua_scripts import packing
 from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS, ShardKeys, StormKeys, shard_of, storm_key_names
-from lua_scripts.loader import Client, Scripts, translated
+from lua_scripts.loader import Client, Scripts, now_ms, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,7 @@ class Orphans:
 
     def now_ms(self) -> int:
         """Redis's time."""
-        with translated():
-            seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return now_ms(self._client)
 
     def match(self, objects: Sequence[OpenObject], grace_ms: int) -> list[Match]:
         """Holds open RRs against the state; orphans older than the grace are given up."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lua_scripts import packing
 from lua_scripts.keys import StormKeys, storm_key_names
-from lua_scripts.loader import Client, Scripts, translated
+from lua_scripts.loader import Client, Scripts, now_ms, translated
 from lua_scripts.records import Rules
 
 BATCH: Final = 500
@@ -58,9 +58,7 @@ class Presence:
 
     def now_ms(self) -> int:
         """The time by Redis's clock."""
-        with translated():
-            seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return now_ms(self._client)
 
     def held(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, HeldOf]:
         """What each storm (by id) holds of these fingerprints."""

@@ -34,7 +34,7 @@ RESOURCES = [
 ]
 
 
-@pytest.mark.parametrize(("resource", "storm"), itertools.product(RESOURCES, ["shop", "billing", ""]))
+@pytest.mark.parametrize(("resource", "storm"), list(itertools.product(RESOURCES, ["shop", "billing", ""])))
 def test_a_resource_is_read_back_wherever_its_storm_lives(resource: tuple[str, str, str, str], storm: str) -> None:
     # Given a resource as the scripts store it: counts of a byte each, and counts beyond
     rid, text = pack_resource(*resource, storm)
