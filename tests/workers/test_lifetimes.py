@@ -115,6 +115,10 @@ def test_redis_is_as_empty_as_before_when_everything_is_closed(stack: Stack) -> 
 
     wait_until(nothing_open, "every storm of the tests before to be closed", poll_s=0.1)
     wait_until(lambda: left() == set(), "Redis to be empty before", describe=left)
+    wait_until(
+        lambda: len(kept(stack)) == SHARDS, "the counters of all shards to be there", describe=lambda: kept(stack)
+    )
+    before = kept(stack)
     # When storms, Singles, superseded Singles, resolved strangers and stale ones have come and gone
     scene = new_scene()
     storm, lone = scene.pods(30), scene.pod_alert("db-0", "Lone")
@@ -126,6 +130,17 @@ def test_redis_is_as_empty_as_before_when_everything_is_closed(stack: Stack) -> 
     wait_until(nothing_open, "everything to be closed", poll_s=0.1)
     # Then nothing of them is left
     wait_until(lambda: left() == set(), "Redis to be as empty as before", describe=left)
+    # And what stays are the same keys, with a digit more here and there
+    after = kept(stack)
+    assert after.keys() == before.keys()
+    assert sum(after.values()) - sum(before.values()) < 1024
+
+
+def kept(stack: Stack) -> dict[str, int]:
+    """The bytes of every shard's counters: what stays when everything is closed."""
+    metas = [ShardKeys(shard).meta for shard in range(SHARDS)]
+    sizes = {key: stack.redis.client.memory_usage(key) for key in metas}
+    return {key: size for key, size in sizes.items() if size}
 
 
 def bookkeeping(key: str) -> bool:
