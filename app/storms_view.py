@@ -6,13 +6,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from flask import Blueprint, Response, current_app, jsonify, render_template, request
 
 from app.errors import ProblemError, invalid_query, not_found, unavailable
 from app.services import Services
+from app.times import rfc3339
 from lua_scripts.errors import StoreError
 from lua_scripts.records import Ledger, MemberRecord, ResourceRecord, StormRecord
 
@@ -88,7 +88,7 @@ def page() -> tuple[str, int]:
         "ledger": ledger,
         "balanced": ledger.balanced,
         "problem": problem,
-        "now": moment(now_ms),
+        "now": rfc3339(now_ms),
     }
     return render_template("storms.html", **shown), 503 if problem else 200
 
@@ -132,8 +132,8 @@ def _storm(storm: StormRecord) -> dict[str, Any]:
         "stormType": storm.storm_type or None,
         "alertCount": storm.alert_count,
         "totalAlerts": storm.total_alerts,
-        "firstSeen": moment(storm.first_seen_ms),
-        "lastSeen": moment(storm.last_seen_ms),
+        "firstSeen": rfc3339(storm.first_seen_ms),
+        "lastSeen": rfc3339(storm.last_seen_ms),
         "flaps": storm.flaps,
         "ledger": storm.ledger.as_json(),
     }
@@ -143,7 +143,7 @@ def _member(member: MemberRecord) -> dict[str, Any]:
     return {
         "fingerprint": member.fingerprint,
         "status": member.status,
-        "startsAt": moment(member.starts_at_ms) if member.starts_at_ms else None,
+        "startsAt": rfc3339(member.starts_at_ms) if member.starts_at_ms else None,
         "resource": None if member.resource is None else _resource(member.resource),
     }
 
@@ -165,11 +165,6 @@ def _rows(storms: list[StormRecord], now_ms: int) -> Iterator[Row]:
             age(now_ms - storm.first_seen_ms),
             age(now_ms - storm.last_seen_ms),
         )
-
-
-def moment(ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
 
 
 def age(ms: int) -> str:

@@ -12,12 +12,12 @@ import structlog
 from app.alerts import Alert, severity_rank, slug, target_resource
 from app.entries import BadEntry, Entry, alerts_in, pack, unpack
 from app.letters import make_letter
+from app.times import rfc3339
 from lua_scripts.errors import StoreBroken, StoreError
 from lua_scripts.inbox import Inbox
 from lua_scripts.packing import Detail
 from lua_scripts.records import DeadLetter, Rules, StoredEntry, StormAlert, Taken
 from lua_scripts.storms import EntryToTake, Storms
-from tasks.texts import rfc3339
 
 TIME_BUDGET_S: Final = 2.0
 """After this long the rest of a shard waits for its next turn, so that other shards have theirs."""

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from app.times import rfc3339
 from tasks.storms import AffectedResource, RRPhase, Signal, SingleContent, StormContent
-from tasks.texts import MAX_LABEL_TEXT, MAX_NAME, MAX_NAMESPACE, MAX_VALUE, bounded_counts, bounded_map, clean, rfc3339
+from tasks.texts import MAX_LABEL_TEXT, MAX_NAME, MAX_NAMESPACE, MAX_VALUE, bounded_counts, bounded_map, clean
 
 GROUP: Final = "remediation.stormfold.io"
 API_VERSION: Final = f"{GROUP}/v1alpha1"

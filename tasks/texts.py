@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
+
+from app.times import EPOCH
 
 MAX_NAME: Final = 253
 MAX_NAMESPACE: Final = 63
@@ -14,15 +16,6 @@ MAX_VALUE: Final = 8192
 MAX_COUNTS: Final = 100
 OTHER: Final = "(other)"
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z: RFC 3339 has four digits for a year
-
-
-def rfc3339(ms: int) -> str:
-    """A time in UTC with milliseconds; what RFC 3339 cannot express becomes the nearest that it can."""
-    moment = _EPOCH + timedelta(milliseconds=min(max(ms, 0), _LAST_MS))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
 
 def instant_ms(value: Any) -> int | None:
     """The ms of an RFC 3339 time, None for what is none: people edit objects, and YAML reads times unasked."""
@@ -30,7 +23,7 @@ def instant_ms(value: Any) -> int | None:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
         return None
-    return None if moment.tzinfo is None else (moment - _EPOCH) // timedelta(milliseconds=1)
+    return None if moment.tzinfo is None else (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def clean(text: str, limit: int) -> str:

@@ -12,6 +12,7 @@ import click
 
 from app import settings as configuration
 from app.cli import tables
+from app.times import rfc3339
 
 if TYPE_CHECKING:
     from lua_scripts.inbox import Inbox
@@ -53,7 +54,7 @@ def list_letters() -> None:
     with _inbox() as inbox:
         for letter in _letters(inbox):
             reason = f"{letter.reason} (cut)" if letter.cut else letter.reason
-            table.add_row(letter.letter_id, tables.short_time(_time(letter.buried_ms)), letter.path, reason)
+            table.add_row(letter.letter_id, tables.short_time(rfc3339(letter.buried_ms)), letter.path, reason)
         counts = inbox.letter_counts()
     if table.row_count:
         tables.show(table)
@@ -71,7 +72,7 @@ def show(letter_id: str) -> None:
         letter = inbox.dead_letter(letter_id)
     if letter is None:
         raise click.ClickException(f"no dead letter {letter_id}")
-    shown = {"id": letter.letter_id, "deliveryId": letter.delivery_id, "buried": _time(letter.buried_ms)}
+    shown = {"id": letter.letter_id, "deliveryId": letter.delivery_id, "buried": rfc3339(letter.buried_ms)}
     shown |= {"path": letter.path, "reason": letter.reason, "alert": letter.alert}
     click.echo(json.dumps(shown | {"cut": letter.cut}, indent=2))
 
@@ -173,9 +174,3 @@ def drop(letter_ids: tuple[str, ...]) -> None:
         missing = [letter_id for letter_id in letter_ids if not inbox.drop(letter_id)]
     if missing:
         raise click.ClickException(f"no dead letter {', '.join(missing)}")
-
-
-def _time(at_ms: int) -> str:
-    from app.storms_view import moment
-
-    return moment(at_ms)

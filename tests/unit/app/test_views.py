@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.storms_view import age, moment
+from app.storms_view import age
+from app.times import rfc3339
 from lua_scripts.audit import Audited
 from lua_scripts.budget import Health
 from lua_scripts.errors import StoreTimeout, StoreUnreachable, StoreUnsafe
@@ -301,6 +302,6 @@ def test_ages(ms: int, text: str) -> None:
 
 
 def test_moments_keep_their_milliseconds() -> None:
-    assert [moment(ms) for ms in (0, 1_795_290_969_001, 1_795_290_969_999)] == [
+    assert [rfc3339(ms) for ms in (0, 1_795_290_969_001, 1_795_290_969_999)] == [
         "1970-01-01T00:00:00.000Z", "2026-11-21T19:56:09.001Z", "2026-11-21T19:56:09.999Z"
     ]  # fmt: skip

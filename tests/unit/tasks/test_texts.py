@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.texts import bounded_counts, bounded_map, clean, rfc3339
+from app.times import rfc3339
+from tasks.texts import bounded_counts, bounded_map, clean
 
 
 @pytest.mark.parametrize(
