@@ -13,6 +13,7 @@ import pytest
 from tasks.sinks.base import Deadline
 from tasks.sinks.kubernetes import KubernetesSink, connect
 from tests.cluster.control_plane import WORKER, ControlPlane, shared
+from tests.cluster.servers import Servers, own_servers
 from tests.support.absent import absent
 
 pytest.register_assert_rewrite("tests.support.sink_contract")
@@ -21,19 +22,39 @@ PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A real API server with our CRD and rights, shared between the processes of pytest-xdist."""
+def assets() -> Path:
+    """The folder with the control plane's programs."""
     assets = Path(os.environ.get("KUBEBUILDER_ASSETS") or "absent")
     missing = [program for program in PROGRAMS if not (assets / program).is_file()]
     if missing:
         absent(f"KUBEBUILDER_ASSETS names no folder with {', '.join(missing)} (setup-envtest fetches them)")
     if shutil.which("openssl") is None:
         absent("openssl is not installed")
+    return assets.resolve()
+
+
+@pytest.fixture(scope="session")
+def control_plane(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A real API server with our CRD and rights, shared between the processes of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     # Under xdist each worker has a folder of its own, in one of the run.
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "control-plane"
-    with shared(folder, assets.resolve()) as plane:
+    with shared(folder, assets) as plane:
         yield plane
+
+
+@pytest.fixture
+def controllers(control_plane: ControlPlane) -> None:
+    """For tests that need the controllers: quotas that count, namespaces that end."""
+    if not control_plane.controllers:
+        absent("KUBEBUILDER_ASSETS names no folder with kube-controller-manager (setup-envtest does not fetch it)")
+
+
+@pytest.fixture
+def own_plane(assets: Path, tmp_path: Path) -> Iterator[Servers]:
+    """Servers of this test alone, for what would disturb others; not started yet, and without controllers."""
+    with own_servers(tmp_path / "plane", assets) as servers:
+        yield servers
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def test_a_killed_supervisor_takes_its_servers_along(control_plane: ControlPlane
         assert sorted(Path(one).name for one in servers if Path(one).name != Path(sys.executable).name) == [
             "etcd",
             "kube-apiserver",
+            *(["kube-controller-manager"] if control_plane.controllers else []),
         ]
         # When its supervisor is killed
         for entry in Path("/proc").iterdir():

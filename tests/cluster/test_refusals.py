@@ -16,6 +16,8 @@ from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.support.contents import STORM_NAME, storm
 from tests.support.waiting import wait_until
 
+HELD = '{"metadata": {"finalizers": ["example.com/hold"]}}'
+
 
 def open_sink(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, user: str, fallback: str) -> KubernetesSink:
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig(user)))
@@ -51,14 +53,17 @@ def test_an_absent_namespace_has_a_substitute(
 def test_a_namespace_that_is_going_has_a_substitute(
     control_plane: ControlPlane, namespace: str, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a namespace that is being deleted (no controller runs, so it stays Terminating)
+    # Given a namespace that is being deleted, which somebody's finalizer holds up
     going = f"{namespace}-going"
     control_plane.kubectl("create", "namespace", going)
+    control_plane.kubectl("create", "configmap", "last", "-n", going)
+    control_plane.kubectl("patch", "configmap", "last", "-n", going, "-p", HELD)
     control_plane.kubectl("delete", "namespace", going, "--wait=false")
     sink = open_sink(control_plane, monkeypatch, WORKER, namespace)
     # When a storm of it is created
     ref = sink.put(storm_manifest(storm(namespace=going)), None, deadline)
     sink.close()
+    control_plane.kubectl("patch", "configmap", "last", "-n", going, "-p", HELD.replace('["example.com/hold"]', "null"))
     # Then it stands in the fallback
     assert ref.namespace == namespace
     assert len(found(control_plane, namespace)) == 1
