@@ -151,6 +151,13 @@ def required_namespace(value: str) -> str:
     return namespace(value)
 
 
+def field_manager(value: str) -> str:
+    """A name that can be a field manager and the value of a label."""
+    if not is_dns_label(value):
+        raise ValueError(f"{value!r} is not of the form stormfold-blue: lower case, digits and hyphens, at most 63")
+    return value
+
+
 def sink(value: str) -> str:
     """``kubernetes`` or ``directory:PATH``."""
     if value != "kubernetes" and not re.fullmatch(r"directory:[^\0]+", value):

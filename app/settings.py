@@ -79,6 +79,9 @@ class Settings:
     fallback_namespace: str = _setting(
         "stormfold-system", of.required_namespace, "namespace where the alert's own is none or absent"
     )
+    field_manager: str = _setting(
+        "stormfold", of.field_manager, "who writes: field manager, and the installation whose objects are looked after"
+    )
     kube_writes_per_second: int = _setting("20", of.count(1, 10_000), "writes to Kubernetes, all workers together")
     kube_timeout: int = _setting("5s", of.duration(1), "time limit of one request to Kubernetes")
     retention: int = _setting(

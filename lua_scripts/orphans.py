@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from lua_scripts import packing
 from lua_scripts.errors import StoreError
-from lua_scripts.keys import SHARDS, ShardKeys, StormKeys, shard_of, storm_key_names
+from lua_scripts.keys import JOBS, SHARDS, ShardKeys, StormKeys, shard_of, storm_key_names
 from lua_scripts.loader import Client, Scripts, now_ms, translated
+
+RIVALS: Final = "rivals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class ClosedObject:
 class Match:
     """What the state says of an open RR. ``other`` of a double: the storm's name, or when the Single was opened."""
 
-    verdict: Literal["known", "double", "taken", "orphan", "lost"]
+    verdict: Literal["known", "stray", "double", "taken", "orphan", "lost"]
     other: str = ""
 
 
@@ -58,9 +61,11 @@ class Orphans:
         """Redis's time."""
         return now_ms(self._client)
 
-    def match(self, objects: Sequence[OpenObject], grace_ms: int) -> list[Match]:
-        """Holds open RRs against the state; orphans older than the grace are given up."""
-        replies = self._scripts.run_many("match", [self._call(each, grace_ms) for each in objects])
+    def match(self, objects: Sequence[OpenObject], grace_ms: int, looked_ms: int) -> list[Match]:
+        """Holds open RRs, found by a look begun at ``looked_ms``, against the state; orphans older than the grace are
+        given up, and strays are due to be written as what they stand for.
+        """
+        replies = self._scripts.run_many("match", [self._call(each, grace_ms, looked_ms) for each in objects])
         result = []
         for reply in replies:
             if isinstance(reply, StoreError):
@@ -87,6 +92,14 @@ class Orphans:
             for each, name, single in zip(closed, replies, replies, strict=True)
         ]
 
+    def rivals(self, foreign: Sequence[OpenObject]) -> int:
+        """How many open RRs of other installations stand for storms that are open here, too."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for each in foreign:
+                pipeline.exists(StormKeys(each.storm_id).header)
+            return sum(pipeline.execute()) if foreign else 0
+
     @staticmethod
     def _held(each: ClosedObject, storm: str, single: bytes | None) -> bool:
         if storm and storm in (each.name, each.covered_by):
@@ -94,18 +107,26 @@ class Orphans:
         return bool(each.fingerprint) and single is not None and int(packing.unpack(single)[1]) == each.opened_ms
 
     @staticmethod
-    def _call(each: OpenObject, grace_ms: int) -> tuple[tuple[str, ...], list[str | bytes | int]]:
+    def _call(each: OpenObject, grace_ms: int, looked_ms: int) -> tuple[tuple[str, ...], list[str | bytes | int]]:
         keys = (*storm_key_names(each.storm_id), ShardKeys(shard_of(each.storm_id)).orphans)
         fingerprint = packing.pack_fingerprint(each.fingerprint) if each.fingerprint else b""
         return keys, [
             each.storm_id, each.kind, each.name, each.namespace, each.uid, each.resource_version, each.fence,
             "r" if each.storm_type == "rate" else "p", fingerprint, each.opened_ms, grace_ms,
+            looked_ms,
         ]  # fmt: skip
 
-    def reconciled(self) -> None:
-        """Notes for every shard that the sink was looked through."""
+    def reconciled(self, rivals: int) -> None:
+        """Notes for every shard that the sink was looked through, and how many open RRs others have for our storms."""
         for shard in range(SHARDS):  # a bare write would be refused by a full Redis, and nothing be written to the sink
             self._scripts.run("turn", (ShardKeys(shard).meta,), ("rl", 0))
+        with suppress(StoreError), translated():  # a figure to look at: not worth a failed look
+            self._client.hset(JOBS, RIVALS, rivals)
+
+    def last_rivals(self) -> int:
+        """How many open RRs of other installations the last look met that stand for storms which are open here, too."""
+        with translated():
+            return int(self._client.hget(JOBS, RIVALS) or 0)
 
     def written(self) -> dict[str, str]:
         """Storm id -> RR name of every storm that believes its RR to be in the sink."""

@@ -17,6 +17,7 @@ KIND: Final = "RemediationRequest"
 
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "stormfold"
+INSTALLATION_LABEL: Final = "app.kubernetes.io/instance"
 STORM_ID_LABEL: Final = f"{GROUP}/storm-id"
 TYPE_LABEL: Final = f"{GROUP}/type"
 ORIGIN_NAMESPACE_LABEL: Final = f"{GROUP}/origin-namespace"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -18,10 +19,10 @@ from tasks.manifests import (
     Manifest,
     closed_manifest,
 )
-from tasks.retention import Retention
+from tasks.retention import Retention, closed_object
 from tasks.sinks.base import Deadline, ObjectRef, Sink
 from tasks.sinks.errors import NewerFence, ObjectGone
-from tasks.sinks.objects import fence_of, is_storm_id, number_of
+from tasks.sinks.objects import fence_of, installation_of, is_storm_id, number_of
 
 TIME_S: Final = 120.0
 BATCH: Final = 200
@@ -38,8 +39,11 @@ class Reconciled:
     orphans: int = 0
     doubles: int = 0
     lost: int = 0
+    strays: int = 0
     restored: int = 0
     expired: int = 0
+    foreign: int = 0
+    rivals: int = 0
 
 
 def open_object(ref: ObjectRef, manifest: Manifest) -> OpenObject | None:
@@ -67,6 +71,12 @@ def open_object(ref: ObjectRef, manifest: Manifest) -> OpenObject | None:
     )  # fmt: skip
 
 
+def _batches(found: Iterable[tuple[ObjectRef, Manifest]]) -> Iterator[list[tuple[ObjectRef, Manifest]]]:
+    rest = iter(found)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
 class Reconciler:
     """One look through the sink. Any number may run at once: each verdict is made and taken in one script call.
 
@@ -77,38 +87,58 @@ class Reconciler:
         self._orphans = orphans
         self._sink = sink
         self._grace_ms = grace_ms
-        self._retention_ms = retention_ms
         self._deadline = Deadline(TIME_S)
         self._done = Reconciled()
+        self._looked_ms = orphans.now_ms()
+        self._retention = Retention(orphans, sink, retention_ms=retention_ms, now_ms=self._looked_ms)
 
     def run(self) -> Reconciled:
         """Looks through all of the sink. Raises ``StoreError`` and ``SinkError``; what was done stays done."""
-        looked_ms = self._orphans.now_ms()
-        retention = Retention(self._orphans, self._sink, retention_ms=self._retention_ms, now_ms=looked_ms)
+        looked_ms = self._looked_ms
         names: set[str] = set()
-        batch: list[tuple[OpenObject, ObjectRef, Manifest]] = []
-        for ref, manifest in self._sink.owned(self._deadline):
-            self._done.seen += 1
-            names.add(ref.name)
-            retention.see(ref, manifest)
-            each = open_object(ref, manifest)
-            if each is not None:
-                batch.append((each, ref, manifest))
-            if len(batch) >= BATCH:
-                self._match(batch)
-                batch = []
-        self._match(batch)
+        for batch in _batches(self._sink.owned(self._deadline)):
+            names.update(ref.name for ref, _ in batch)
+            self._see(batch)
         for storm_id, name in self._orphans.written().items():
             if name not in names and self._orphans.missing(storm_id, name, looked_ms):
                 log.warning("a storm's RR is gone, it is written again", rr=name)
                 self._done.restored += 1
         self._orphans.unseen(looked_ms)
-        self._orphans.reconciled()
-        self._done.expired = retention.delete()
+        self._orphans.reconciled(self._done.rivals)
+        if self._done.rivals:
+            log.warning(
+                "another installation writes RRs of the same storms: let each alert go to one of them",
+                rivals=self._done.rivals,
+            )
+        self._done.expired = self._retention.delete()
         return self._done
 
+    def _see(self, batch: Sequence[tuple[ObjectRef, Manifest]]) -> None:
+        """Matches what is ours, and leaves alone what another installation looks after."""
+        self._done.seen += len(batch)
+        own, foreign = [], []
+        for ref, manifest in batch:
+            if installation_of(manifest) == self._sink.installation:
+                own.append((ref, manifest))
+            elif is_storm_id(str((manifest["metadata"].get("labels") or {}).get(STORM_ID_LABEL, ""))):
+                foreign.append((ref, manifest))
+        known = self._orphans.held([closed_object(manifest) for _, manifest in foreign])
+        rivals = []
+        for (ref, manifest), is_known in zip(foreign, known, strict=True):
+            if is_known:
+                # Written by us under an earlier name of this installation.
+                own.append((ref, manifest))
+            elif (each := open_object(ref, manifest)) is not None:
+                rivals.append(each)
+        self._done.foreign += len(foreign) - sum(known)
+        self._done.rivals += self._orphans.rivals(rivals)
+        for ref, manifest in own:
+            self._retention.see(ref, manifest)
+        pairs = [(open_object(ref, manifest), ref, manifest) for ref, manifest in own]
+        self._match([(each, ref, manifest) for each, ref, manifest in pairs if each is not None])
+
     def _match(self, batch: Sequence[tuple[OpenObject, ObjectRef, Manifest]]) -> None:
-        matches = self._orphans.match([each for each, _, _ in batch], self._grace_ms) if batch else []
+        matches = self._orphans.match([each for each, _, _ in batch], self._grace_ms, self._looked_ms) if batch else []
         for (each, ref, manifest), match in zip(batch, matches, strict=True):
             if match.verdict == "double":
                 self._supersede(each, ref, manifest, match)
@@ -116,6 +146,9 @@ class Reconciler:
                 self._done.lost += 1
                 message = "the state that stood for it was lost, and its alerts did not come again"
                 self._close(ref, closed_manifest(manifest, "Stale", self._orphans.now_ms(), message))
+            elif match.verdict == "stray":
+                log.warning("an RR is not the one that was written, it is written again", rr=ref.name)
+                self._done.strays += 1
             elif match.verdict == "orphan":
                 self._done.orphans += 1
             else:

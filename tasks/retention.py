@@ -10,7 +10,7 @@ from lua_scripts.orphans import ClosedObject, Orphans
 from tasks.manifests import FINGERPRINT_ANNOTATION, OPENED_ANNOTATION, STORM_ID_LABEL, Manifest
 from tasks.sinks.base import Deadline, ObjectRef, Sink
 from tasks.sinks.errors import SinkError
-from tasks.sinks.objects import is_ours, is_storm_id, number_of
+from tasks.sinks.objects import is_storm_id, is_stormfolds, number_of
 from tasks.texts import instant_ms
 
 TIME_S: Final = 60.0
@@ -39,9 +39,9 @@ def closed_ms(manifest: Manifest) -> int | None:
 
 
 def expired(manifest: Manifest, now_ms: int, retention_ms: int) -> bool:
-    """Whether the object is ours, closed for longer than the retention, and nobody waits for it to do something."""
+    """Whether it is a stormfold's, closed for longer than the retention, and nobody waits for it to do something."""
     metadata = manifest["metadata"]
-    if not is_ours(manifest) or not is_storm_id(str((metadata.get("labels") or {}).get(STORM_ID_LABEL, ""))):
+    if not is_stormfolds(manifest) or not is_storm_id(str((metadata.get("labels") or {}).get(STORM_ID_LABEL, ""))):
         return False
     # A finalizer is somebody else's work that is still to be done; we set none.
     if metadata.get("finalizers") or metadata.get("deletionTimestamp"):

@@ -34,6 +34,8 @@ class SinkSettings(Protocol):
     def namespace(self) -> str: ...
     @property
     def kube_timeout(self) -> int: ...
+    @property
+    def field_manager(self) -> str: ...
 
 
 def open_sink(settings: SinkSettings, gate: Gate | None = None) -> Sink:
@@ -45,11 +47,13 @@ def open_sink(settings: SinkSettings, gate: Gate | None = None) -> Sink:
     if kind == "directory" and path:
         from tasks.sinks.directory import DirectorySink
 
-        return DirectorySink(Path(path))
+        return DirectorySink(Path(path), settings.field_manager)
     if settings.sink == "kubernetes":
         # Imported here: the client costs 0.3 s and 43 MiB, which a run with a directory need not pay.
         from tasks.sinks.kubernetes import KubernetesSink, connect
 
         timeout_s = settings.kube_timeout / 1000
-        return KubernetesSink(connect(), settings.fallback_namespace, timeout_s, settings.namespace, gate)
+        return KubernetesSink(
+            connect(), settings.fallback_namespace, timeout_s, settings.namespace, gate, settings.field_manager
+        )
     raise SinkRefused(f"no such sink: {settings.sink!r} (directory:PATH or kubernetes)")

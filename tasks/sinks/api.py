@@ -15,7 +15,6 @@ from kubernetes import client, config
 from tasks.sinks.base import Deadline
 from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 
-FIELD_MANAGER: Final = "stormfold"
 _SHORTEST_S: Final = 0.05
 _DEFAULT_PATIENCE_S: Final = 1.0
 _PERMANENT_500: Final = ("field not declared in schema", "request is too large", "message larger than max")

@@ -36,6 +36,10 @@ class Deadline:
 class Sink(Protocol):
     """Where RemediationRequests go. All methods raise the tree of ``tasks.sinks.errors`` and nothing else."""
 
+    @property
+    def installation(self) -> str:
+        """Whose objects these are: several stormfolds may write to one place, each under its own name."""
+
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
         """Write spec and fence, then status. Without ``known`` it creates; with it, only that very object is updated.
 
@@ -49,7 +53,7 @@ class Sink(Protocol):
         """Delete the very object as it was read; False where it is gone, or was changed since."""
 
     def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
-        """All RemediationRequests of ours, open or not, read in pages; one written meanwhile may be missed."""
+        """All RemediationRequests of any stormfold, open or not, in pages; one written meanwhile may be missed."""
 
     def close(self) -> None:
         """Give back connections; the sink is not used afterwards."""

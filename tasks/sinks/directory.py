@@ -13,7 +13,16 @@ from tasks.manifests import FENCE_ANNOTATION, GROUP, Manifest
 from tasks.sinks.base import Deadline, ObjectRef
 from tasks.sinks.errors import ObjectGone, SinkRefused, SinkUnavailable
 from tasks.sinks.files import locked, read_manifest, sink_errors, write_manifest
-from tasks.sinks.objects import check_name, is_ours, merge_status, needs_update, number_of, refuse_if_newer
+from tasks.sinks.objects import (
+    FIELD_MANAGER,
+    check_name,
+    is_stormfolds,
+    merge_status,
+    needs_update,
+    number_of,
+    refuse_if_newer,
+    signed,
+)
 
 # What a server would keep in metadata stands in annotations, so that `kubectl apply -f` takes the files as they are:
 # it refuses a uid or a resourceVersion that is not the cluster's own.
@@ -28,10 +37,16 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class DirectorySink:
     """``ROOT/<namespace>/<name>.yaml``: lock, compare the fence, write beside, fsync, rename."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, installation: str = FIELD_MANAGER) -> None:
         self._root = root
+        self._installation = installation
+
+    @property
+    def installation(self) -> str:
+        return self._installation
 
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
+        manifest = signed(manifest, self._installation)
         namespace = known.namespace if known else manifest["metadata"]["namespace"]
         path = self._path(namespace, manifest["metadata"]["name"])
         with sink_errors(path), locked(self._root, f"{namespace}/{path.name}", deadline):
@@ -70,7 +85,7 @@ class DirectorySink:
                 # One file that somebody spoilt must not hide the others.
                 log.error("a manifest cannot be read", reason=str(error))
                 continue
-            if manifest is not None and is_ours(manifest):
+            if manifest is not None and is_stormfolds(manifest):
                 yield _ref(manifest), manifest
 
     def close(self) -> None:

@@ -19,11 +19,18 @@ from tasks.manifests import (
     TYPE_LABEL,
     Manifest,
 )
-from tasks.sinks.api import FIELD_MANAGER, Api, Reply, connect, failure
+from tasks.sinks.api import Api, Reply, connect, failure
 from tasks.sinks.base import Deadline, ObjectRef
 from tasks.sinks.errors import ObjectGone, SinkError, SinkUnavailable
 from tasks.sinks.gate import Gate, OpenGate
-from tasks.sinks.objects import check_name, keep_transition_times, needs_update, refuse_if_newer
+from tasks.sinks.objects import (
+    FIELD_MANAGER,
+    check_name,
+    keep_transition_times,
+    needs_update,
+    refuse_if_newer,
+    signed,
+)
 
 __all__ = ["KubernetesSink", "connect"]
 
@@ -44,7 +51,9 @@ class KubernetesSink:
         timeout_s: float,
         only_namespace: str = "",
         gate: Gate | None = None,
+        field_manager: str = FIELD_MANAGER,
     ) -> None:
+        self._manager = field_manager
         self._gate = gate or OpenGate()
         check_name(fallback_namespace, "fallback namespace")
         # With one namespace for all, the rights may end there: it is not asked for more.
@@ -52,7 +61,12 @@ class KubernetesSink:
         self._api = Api(api_client, timeout_s)
         self._fallback = fallback_namespace
 
+    @property
+    def installation(self) -> str:
+        return self._manager
+
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
+        manifest = signed(manifest, self._manager)
         with self._through_gate(2, _is_storm(manifest), deadline):
             if known is None:
                 written = self._create(manifest, deadline)
@@ -130,7 +144,7 @@ class KubernetesSink:
 
     def _post(self, manifest: Manifest, deadline: Deadline) -> Reply:
         path = _path(manifest).rpartition("/")[0]
-        return self._api.send("POST", path, deadline, manifest, query={"fieldManager": FIELD_MANAGER})
+        return self._api.send("POST", path, deadline, manifest, query={"fieldManager": self._manager})
 
     def _take_over(self, manifest: Manifest, deadline: Deadline) -> Manifest:
         """The name is taken: by us, when the answer to the create was lost, or by an earlier holder of the lease."""
@@ -162,7 +176,7 @@ class KubernetesSink:
         path = _path(body) + subresource
         for _ in range(_ATTEMPTS):
             metadata = body["metadata"] | {"uid": uid, "resourceVersion": version}
-            query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+            query = {"fieldManager": self._manager, "force": "true"}
             reply = self._api.send("PATCH", path, deadline, body | {"metadata": metadata}, _APPLY, query)
             if reply.status == 200 and "metadata" in reply.body:
                 return reply.body

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from tasks.manifests import FENCE_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, STORM_ID_LABEL, TYPE_LABEL, Manifest
+from tasks.manifests import FENCE_ANNOTATION, INSTALLATION_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Manifest
 from tasks.sinks.errors import NewerFence, SinkRefused
 
 OWN_STATUS: Final = frozenset({"phase", "conditions", "ledger", "flaps", "fence", "observedAt", "supersededBy"})
 """The status fields that are ours; consumers own any other, and conditions of other types."""
+
+FIELD_MANAGER: Final = "stormfold"
+"""The usual field manager."""
 
 _DNS_1123: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -35,9 +38,20 @@ def fence_of(manifest: Manifest) -> int:
     return max(number_of(annotated), number_of(observed))
 
 
-def is_ours(manifest: Manifest) -> bool:
-    """Whether stormfold made the object."""
+def is_stormfolds(manifest: Manifest) -> bool:
+    """Whether a stormfold made the object, this installation or another one."""
     return _label(manifest, MANAGED_BY_LABEL) == MANAGED_BY
+
+
+def installation_of(manifest: Manifest) -> str:
+    """The installation that looks after the object, by its field manager; the usual one where it does not say."""
+    return _label(manifest, INSTALLATION_LABEL) or FIELD_MANAGER
+
+
+def signed(manifest: Manifest, installation: str) -> Manifest:
+    """The object with the label of the installation that writes it."""
+    metadata = manifest["metadata"]
+    return manifest | {"metadata": metadata | {"labels": metadata["labels"] | {INSTALLATION_LABEL: installation}}}
 
 
 def is_storm_id(text: str) -> bool:
@@ -53,12 +67,13 @@ def refuse_if_newer(existing: Manifest, manifest: Manifest) -> None:
 
 def needs_update(existing: Manifest, manifest: Manifest) -> bool:
     """Whether an object that a creator found in its place is to get the creator's spec, or its status alone."""
-    for label in (STORM_ID_LABEL, TYPE_LABEL):
-        if _label(existing, label) != _label(manifest, label):
-            name = manifest["metadata"]["name"]
-            raise SinkRefused(f"{name} exists and is something else: label {label} is {_label(existing, label)!r}")
-    if fence_of(existing) <= fence_of(manifest) and manifest["status"]["phase"] == "Superseded":
-        # Whoever supersedes a Single that it believes unwritten knows its details no more: let those stand.
+    # By what nobody can edit: somebody may have taken our labels away.
+    for field in ("type", "stormKey"):
+        found = (existing.get("spec") or {}).get(field)
+        if found != manifest["spec"][field]:
+            raise SinkRefused(f"{manifest['metadata']['name']} exists and is something else: its {field} is {found!r}")
+    if fence_of(existing) <= fence_of(manifest) and manifest["spec"]["type"] == "Single":
+        # What a Single is about never changes, and whoever comes later may know no details any more: let those stand.
         return False
     if fence_of(existing) < fence_of(manifest):
         return True

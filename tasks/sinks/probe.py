@@ -12,9 +12,10 @@ import yaml
 from kubernetes import client
 
 from tasks.manifests import API_VERSION, GROUP, KIND, Manifest
-from tasks.sinks.api import FIELD_MANAGER, Api, failure
+from tasks.sinks.api import Api, failure
 from tasks.sinks.base import Deadline
 from tasks.sinks.errors import SinkError
+from tasks.sinks.objects import FIELD_MANAGER
 
 PLURAL: Final = "remediationrequests"
 RIGHTS: Final = (

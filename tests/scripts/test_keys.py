@@ -60,9 +60,9 @@ def test_every_key_of_a_call_shares_one_slot(lab: Lab, monkeypatch: pytest.Monke
     leases.settle_storm(STORM, "t", RULES, StormOutcome("Active"))
     lab.due.sweep(range(SHARDS), 1000)
     orphans = Orphans(lab.client)
-    orphans.match([OpenObject("storm", STORM, "storm-x-0123456780", "ns", "u", "1", 1)], 1000)
+    orphans.match([OpenObject("storm", STORM, "storm-x-0123456780", "ns", "u", "1", 1)], 1000, 0)
     orphans.missing(STORM, "storm-x-0123456780", 0)
-    orphans.match([OpenObject("storm", OTHER_STORM, "storm-y-0123456780", "ns", "u", "1", 1)], 1000)
+    orphans.match([OpenObject("storm", OTHER_STORM, "storm-y-0123456780", "ns", "u", "1", 1)], 1000, 0)
     orphans.unseen(0)
     Jobs(lab.client).my_turn("trim", 1000)
     # When the slots of their keys are computed

@@ -21,12 +21,12 @@ def kept(client: redis.Redis) -> set[bytes]:
 def test_orphan_is_given_up_when_its_alerts_stay_away(client: redis.Redis, clock: Clock) -> None:
     # Given two open RRs of a storm that nobody knows
     orphans = Orphans(client)
-    assert orphans.match([STORM_RR, SINGLE_RR], GRACE_MS) == [Match("orphan"), Match("orphan")]
+    assert orphans.match([STORM_RR, SINGLE_RR], GRACE_MS, START) == [Match("orphan"), Match("orphan")]
     # When they are met again within the grace, and after it
     clock.advance(GRACE_MS - 1)
-    within = orphans.match([STORM_RR, SINGLE_RR], GRACE_MS)
+    within = orphans.match([STORM_RR, SINGLE_RR], GRACE_MS, START)
     clock.advance(1)
-    after = orphans.match([STORM_RR, SINGLE_RR], GRACE_MS)
+    after = orphans.match([STORM_RR, SINGLE_RR], GRACE_MS, START)
     # Then they wait, and then they are lost, and nothing is kept of them
     assert within == [Match("orphan"), Match("orphan")]
     assert after == [Match("lost"), Match("lost")]
@@ -36,16 +36,16 @@ def test_orphan_is_given_up_when_its_alerts_stay_away(client: redis.Redis, clock
 def test_orphan_that_is_not_open_any_more_is_forgotten(client: redis.Redis, clock: Clock) -> None:
     # Given orphans of two storms
     orphans = Orphans(client)
-    orphans.match([STORM_RR, SINGLE_RR, OTHER_RR], GRACE_MS)
+    orphans.match([STORM_RR, SINGLE_RR, OTHER_RR], GRACE_MS, START)
     # When a later look meets those of one storm only
     clock.advance(1000)
-    orphans.match([STORM_RR, SINGLE_RR], GRACE_MS)
+    orphans.match([STORM_RR, SINGLE_RR], GRACE_MS, START)
     assert orphans.unseen(START + 1000) == 1
     # Then the other is forgotten
     assert kept(client) == {STORM.encode()}
     # And one that lost its Single keeps the rest
     clock.advance(1000)
-    orphans.match([STORM_RR], GRACE_MS)
+    orphans.match([STORM_RR], GRACE_MS, START)
     assert orphans.unseen(START + 2000) == 1
     assert kept(client) == {STORM.encode()}
     assert orphans.unseen(START + 2000) == 0

@@ -195,7 +195,7 @@ def test_a_silence_that_ends_or_fails_while_its_single_is_written(lab: Lab, pres
 def test_a_silenced_single_that_takes_over_an_object_says_so_there(lab: Lab, presence: Presence, clock: Clock) -> None:
     # Given the open RR of an alert that an emptied Redis forgot, and the alert again, silenced by now
     rr = OpenObject("single", STORM, "rr-1", "shop", "u2", "3", 2, fingerprint="a", opened_ms=START - 60_000)
-    Orphans(lab.client).match([rr], 60_000)
+    Orphans(lab.client).match([rr], 60_000, 0)
     lab.deliver(firing("a"))
     presence.note_silenced(STORM, 1, lab.rules, began=["a"])
     # When its hold is over, then that very object is written, once

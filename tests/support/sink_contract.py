@@ -66,6 +66,7 @@ class SinkContract:
         assert said(stored) == {"spec": manifest["spec"], "status": manifest["status"]}
         assert stored is not None
         assert stored["metadata"]["labels"] == {
+            "app.kubernetes.io/instance": "stormfold",
             "app.kubernetes.io/managed-by": "stormfold",
             "remediation.stormfold.io/storm-id": "3f0123456789abcd",
             "remediation.stormfold.io/type": "Storm",
@@ -287,7 +288,7 @@ class SinkContract:
 
     def test_a_name_that_something_else_has_is_refused(self, world: World, deadline: Deadline) -> None:
         # Given the object of another storm under our name
-        world.sink.put(self.storm(world, storm_id="0" * 16), None, deadline)
+        world.sink.put(self.storm(world, key={"alertname": "Another"}), None, deadline)
         before = world.read(STORM_NAME)
         # When ours is created, Then it is refused, however high the fence
         with pytest.raises(SinkRefused, match="something else"):

@@ -55,6 +55,7 @@ metadata:
     app.kubernetes.io/managed-by: stormfold
     remediation.stormfold.io/storm-id: 3f0123456789abcd
     remediation.stormfold.io/type: Storm
+    app.kubernetes.io/instance: stormfold
   annotations:
     remediation.stormfold.io/fence: '3'
     remediation.stormfold.io/file-generation: '1'

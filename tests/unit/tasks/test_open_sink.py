@@ -20,10 +20,14 @@ class Settings:
     sink: str
     fallback_namespace: str = "stormfold-system"
     kube_timeout: int = 5000
+    namespace: str = ""
+    field_manager: str = "stormfold-blue"
 
 
 def test_a_directory() -> None:
-    assert isinstance(open_sink(Settings("directory:./manifests")), DirectorySink)
+    sink = open_sink(Settings("directory:./manifests"))
+    assert isinstance(sink, DirectorySink)
+    assert sink.installation == "stormfold-blue"
 
 
 @pytest.mark.parametrize("sink", ["", "directory", "directory:", "kubernetes:x", "s3:bucket"])
@@ -42,7 +46,8 @@ def test_a_directory_does_not_pay_for_the_kubernetes_client(tmp_path: Path) -> N
     # Given a process of its own; When it opens a directory, Then the client is not imported
     code = (
         "import sys, types; from tasks.sinks import open_sink;"
-        f"open_sink(types.SimpleNamespace(sink='directory:{tmp_path}')); print('kubernetes' in sys.modules)"
+        f"open_sink(types.SimpleNamespace(sink='directory:{tmp_path}', field_manager='x'));"
+        "print('kubernetes' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CRD.parents[2], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
