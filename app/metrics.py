@@ -72,7 +72,7 @@ class _StoreCollector(Collector):
         try:
             ledger, depth, due = self._store.totals(), self._store.depth(), self._store.due_counts()
             polls, letters, audited = self._store.poll_report(), self._store.letter_counts(), self._store.audited()
-            beats, kube = self._store.last_beats(), self._store.kube_health()
+            beats, kube, rivals = self._store.last_beats(), self._store.kube_health(), self._store.rival_objects()
         except StoreError:
             up.add_metric((), 0)
             yield up
@@ -121,6 +121,8 @@ class _StoreCollector(Collector):
             ("kube_failures", "Requests in a row that Kubernetes did not answer, or failed by itself.", kube.failures),
             ("kube_definition_missing", "1: Kubernetes does not know RemediationRequest; nothing can be written.",
              int(kube.undefined_since_ms > 0)),
+            ("rival_objects", "Open objects of other installations for storms that are open here, at the last look.",
+             rivals),
             ("due_lag_seconds", "How late the most overdue storm is.", due.overdue_ms / 1000),
         ):  # fmt: skip
             yield GaugeMetricFamily(f"stormfold_{name}", text, value=figure)

@@ -18,6 +18,7 @@ from lua_scripts.connection import WEB, check_safe, connect
 from lua_scripts.due import Due, DueCounts
 from lua_scripts.inbox import Depth, Inbox, LetterCounts
 from lua_scripts.memory import read_memory
+from lua_scripts.orphans import Orphans
 from lua_scripts.polls import PollReport, Polls
 from lua_scripts.records import Accepted, DeadLetter, Ledger, MemberRecord, NewEntry, StormRecord
 from lua_scripts.storms import Storms
@@ -47,6 +48,7 @@ class Store(Protocol):
     def audited(self) -> Audited: ...
     def last_beats(self) -> Mapping[str, int]: ...
     def kube_health(self) -> Health: ...
+    def rival_objects(self) -> int: ...
     def page(self, cursor: str | None, limit: int) -> tuple[list[StormRecord], str | None]: ...
     def find(self, name: str) -> StormRecord | None: ...
     def members(self, storm_id: str, cursor: str | None, limit: int) -> tuple[list[MemberRecord], str | None]: ...
@@ -62,6 +64,7 @@ class _Doors:
     audit: Audit
     workers: Workers
     budget: Budget
+    orphans: Orphans
 
 
 class RedisStore:
@@ -84,7 +87,7 @@ class RedisStore:
                 inbox = Inbox(client, self._settings.redis_wait_replicas)
                 self._opened = _Doors(
                     client, inbox, Storms(client), Due(client), Polls(client), Audit(client), Workers(client),
-                    Budget(client, self._settings.kube_writes_per_second),
+                    Budget(client, self._settings.kube_writes_per_second), Orphans(client),
                 )  # fmt: skip
             return self._opened
 
@@ -161,6 +164,10 @@ class RedisStore:
     def kube_health(self) -> Health:
         with self._breaker.guard():
             return self._doors().budget.health()
+
+    def rival_objects(self) -> int:
+        with self._breaker.guard():
+            return self._doors().orphans.last_rivals()
 
     def page(self, cursor: str | None, limit: int) -> tuple[list[StormRecord], str | None]:
         with self._breaker.guard():

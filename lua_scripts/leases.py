@@ -54,6 +54,8 @@ class Claim:
     resource_version: str
     digest: str
     wrote: WrittenPhase
+    told: str
+    """The stage of the storm that Events told of last."""
     failures: int
     generation: int
     overflow: int
@@ -84,7 +86,10 @@ class NamedSingle:
 
 @dataclass(frozen=True, slots=True)
 class StormOutcome:
-    """What became of a storm's RR. ``phase`` empty: nothing was written, try again after ``retry_ms``."""
+    """What became of a storm's RR. ``phase`` empty: nothing was written, try again after ``retry_ms``.
+
+    ``more``: Singles are still to be superseded, or Events to be told; ``told`` is how far those are.
+    """
 
     phase: WrittenPhase
     uid: str = ""
@@ -96,6 +101,7 @@ class StormOutcome:
     superseded: Sequence[str] = ()
     dropped: Sequence[str] = ()
     obsolete: Sequence[bytes] = ()
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,7 @@ class Leases:
             resource_version=header.get("rv", ""),
             digest=header.get("dg", ""),
             wrote=_PHASES[header.get("wp", "")],
+            told=header.get("ev", ""),
             failures=int(header.get("fa", 0)),
             generation=int(header.get("gn", 0)),
             overflow=int(header.get("of", 0)),
@@ -204,6 +211,7 @@ class Leases:
             "storm", _CODES[outcome.phase], outcome.uid, outcome.resource_version, outcome.digest, outcome.namespace,
             int(outcome.more), outcome.retry_ms, [packing.pack_fingerprint(f) for f in outcome.superseded],
             [packing.pack_fingerprint(f) for f in outcome.dropped], list(outcome.obsolete),
+            outcome.told,
         ])  # fmt: skip
         return self._settle(storm_id, token, rules, packed)
 

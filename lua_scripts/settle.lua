@@ -2,7 +2,8 @@
 -- KEYS  see storm.lua
 -- ARGV  1 storm id  2 token  3 rules  4 outcome, packed:
 --   storm:   { 'storm', phase written or '' when it failed, uid, resourceVersion, digest, namespace, 1 when more is to be
---              superseded, ms until a retry, {fingerprint superseded, ...}, {fingerprint to drop, ...}, {resource id to drop, ...} }
+--              superseded or told, ms until a retry, {fingerprint superseded, ...}, {fingerprint to drop, ...}, {resource id to drop, ...},
+--              stage that Events told of }
 --   singles: { 'singles', ms until a retry, {{fingerprint, phase written or '', uid, resourceVersion, namespace,
 --              whether silenced, as written}, ...} }
 -- Returns 'lost' (the lease is somebody else's; nothing done), 'settled', 'dirty' (due again) or 'closed'
@@ -19,7 +20,7 @@ local function drop(key, fields)
 end
 
 local function settle_storm()
-  local _, wrote, uid, version, digest, namespace, more, retry, superseded, dropped, rids = unpack(outcome)
+  local _, wrote, uid, version, digest, namespace, more, retry, superseded, dropped, rids, told = unpack(outcome)
   for _, fingerprint in ipairs(superseded) do
     local single = unpack_single(redis.call('HGET', KEYS[15], fingerprint))
     if single then
@@ -32,6 +33,7 @@ local function settle_storm()
     local resource = unpack_resource(redis.call('HGET', KEYS[9], rid))
     if resource and resource.count == 0 and resource.stamp ~= header.gn % GENERATIONS then redis.call('HDEL', KEYS[9], rid) end
   end
+  header.ev = told
   if uid ~= '' then header.uid, header.rv, header.ns = uid, version, namespace end
   if wrote == '' then
     header.fa = header.fa + 1
@@ -49,6 +51,7 @@ local function settle_storm()
   header.wp, header.dg, header.fa, header.lw = wrote, digest, 0, now
   if more == 1 then
     header.fd, header.fu = now + retry, earlier(header.fu, now)
+    if dirty then header.fd = math.min(header.fd, now + rules.debounce, header.fu + rules.max_wait) end
   elseif dirty then
     header.fd = math.min(now + rules.debounce, earlier(header.fu, now) + rules.max_wait)
   else

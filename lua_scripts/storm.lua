@@ -5,12 +5,12 @@
 -- Header: ph phase (G A R)  e epoch  n name  ns namespace  ty type (p r)  f members firing  of of these beyond MAX_MEMBERS
 --   rc nw du ro rs od the ledger  s0..s4 members firing by severity  sx 1 + the worst as of the last flush  fs ls first and last seen  lr last resolve received
 --   fl flaps  fu first unflushed change  fd flush due  nx next other thing due  lk lu lease and its end  dy changed while
---   leased  si 1 + members silenced, once one was  fn fence  gn flush generation  uid rv wp dg what was written last, lw when  fa failures in a row. Absent: 0 or ''.
+--   leased  si 1 + members silenced, once one was  fn fence  gn flush generation  uid rv wp dg what was written last, lw when  fa failures in a row  ev the stage that Events told of last. Absent: 0 or ''.
 
 local now_parts = redis.call('TIME')
 local now = now_parts[1] * 1000 + math.floor(now_parts[2] / 1000)
 
-local TEXTS = { 'ph', 'n', 'ns', 'ty', 'lk', 'uid', 'rv', 'wp', 'dg' }
+local TEXTS = { 'ph', 'n', 'ns', 'ty', 'lk', 'uid', 'rv', 'wp', 'dg', 'ev' }
 local NUMBERS = {
   'e', 'f', 'of', 'rc', 'nw', 'du', 'ro', 'rs', 'od', 's0', 's1', 's2', 's3', 's4', 'fs', 'ls', 'lr', 'fl', 'fu', 'fd',
   'nx', 'lu', 'dy', 'fn', 'gn', 'fa', 'sx', 'si', 'lw',

@@ -13,6 +13,7 @@ import structlog
 from lua_scripts.leases import Claim, Leases, NamedSingle, NotClaimed, Settled, SingleOutcome, SingleTask, StormOutcome
 from lua_scripts.records import Rules
 from tasks.content import shown_resources, single_content, single_name, storm_content, superseded_content
+from tasks.events import events, stage_of
 from tasks.manifests import Manifest, manifest_digest, single_manifest, storm_manifest
 from tasks.sinks.base import Deadline, ObjectRef, Sink
 from tasks.sinks.errors import NewerFence, ObjectGone, SinkError, SinkRefused, SinkUnavailable
@@ -24,6 +25,7 @@ SLOW_RETRY_MS: Final = 15_000
 MAX_RETRY_MS: Final = 60_000
 SUPERSEDED_A_TURN: Final = 50
 WRITE_TRIES: Final = 3
+EVENT_RETRY_MS: Final = 5_000
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -134,10 +136,14 @@ class _Turn:
             return 0, self._storm_failed(error)
         open_singles = [s for s in covered if s.state != "superseded"]
         done, failure = self._supersede(open_singles)
+        told, waiting = self._tell(manifest, ref)
+        more = len(done) < len(open_singles)
+        retry = retry_ms(failure, claim.failures) if failure else 0
+        if waiting and not more:
+            more, retry = True, max(EVENT_RETRY_MS, retry_ms(waiting, 0))
         outcome = StormOutcome(
             phase=phase, uid=ref.uid, resource_version=ref.resource_version, digest=digest, namespace=ref.namespace,
-            more=len(done) < len(open_singles), retry_ms=retry_ms(failure, claim.failures) if failure else 0,
-            superseded=done, dropped=sorted(dropped), obsolete=obsolete,
+            more=more, retry_ms=retry, superseded=done, dropped=sorted(dropped), obsolete=obsolete, told=told,
         )  # fmt: skip
         ended = self._leases.settle_storm(self._storm_id, claim.token, self._rules, outcome)
         return int(changed) + len(done), ended
@@ -199,6 +205,19 @@ class _Turn:
             done.append(single.fingerprint)
         return done, None
 
+    def _tell(self, manifest: Manifest, ref: ObjectRef) -> tuple[str, SinkError | None]:
+        """Events about what the RR says now. (The stage that is told of, what made the rest wait)."""
+        told = self._claim.told
+        try:
+            for event in events(manifest, told):
+                self._sink.announce(ref, event, self._deadline)
+        except SinkRefused as error:
+            # The object itself says it all: for want of a right, say, nobody is to wait.
+            log.warning("an Event is left out", rr=ref.name, reason=str(error))
+        except SinkError as error:
+            return told, error
+        return stage_of(manifest), None
+
     def _write(
         self,
         render: Callable[[Claim], Manifest],
@@ -234,7 +253,7 @@ class _Turn:
 
     def _storm_failed(self, error: SinkError) -> Settled:
         self._report(error, self._claim.storm.name)
-        outcome = StormOutcome(phase="", retry_ms=retry_ms(error, self._claim.failures))
+        outcome = StormOutcome(phase="", retry_ms=retry_ms(error, self._claim.failures), told=self._claim.told)
         return self._leases.settle_storm(self._storm_id, self._claim.token, self._rules, outcome)
 
     @staticmethod

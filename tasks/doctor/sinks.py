@@ -66,6 +66,7 @@ def check_cluster(probe: Probe, settings: Settings, clocks: dict[str, int]) -> I
             yield ok("kubernetes rights", f"all that a worker needs, in {where}")
         if definition.level != "fail" and all(finding.level != "fail" for finding in missing):
             yield _trial(probe, settings)
+            yield _others(probe, settings)
     except SinkError as error:
         yield fail("kubernetes", str(error), "see to the API server, the network or the credentials")
 
@@ -106,6 +107,19 @@ def _missing_rights(probe: Probe, settings: Settings) -> Iterator[Finding]:
                 yield warn("kubernetes rights", f"{text}: closed objects pile up", APPLY)
         else:
             yield fail("kubernetes rights", text, APPLY)
+
+    if not probe.may_tell(settings.namespace):
+        where = f"namespace {settings.namespace}" if settings.namespace else "all namespaces"
+        yield warn("kubernetes rights", f"may not create events in {where}: kubectl describe shows none", APPLY)
+
+
+def _others(probe: Probe, settings: Settings) -> Finding:
+    found = probe.others(settings.field_manager, settings.namespace)
+    if not found:
+        return ok("kubernetes objects", f"all open ones are of this installation, {settings.field_manager}")
+    said = ", ".join(f"{name} keeps {count}" for name, count in sorted(found.items()))
+    mend = "let each alert go to one installation only; metric stormfold_rival_objects counts storms that both have"
+    return warn("kubernetes objects", f"other installations have open ones here: {said}", mend)
 
 
 def _trial(probe: Probe, settings: Settings) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from tasks.events import Event
 from tasks.manifests import Manifest
 
 
@@ -48,6 +49,9 @@ class Sink(Protocol):
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         """Write the status alone; the manifest's spec may be partial and is not looked at."""
+
+    def announce(self, about: ObjectRef, event: Event, deadline: Deadline) -> None:
+        """Tell those who look at the object of it; what was told before is not told twice."""
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
         """Delete the very object as it was read; False where it is gone, or was changed since."""

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from tasks.events import Event
 from tasks.manifests import FENCE_ANNOTATION, GROUP, Manifest
 from tasks.sinks.base import Deadline, ObjectRef
 from tasks.sinks.errors import ObjectGone, SinkRefused, SinkUnavailable
@@ -64,6 +65,9 @@ class DirectorySink:
             existing = _the_very(read_manifest(path), known, path)
             refuse_if_newer(existing, manifest)
             return _replace(path, existing, _fenced(existing, manifest), manifest["status"], deadline)
+
+    def announce(self, about: ObjectRef, event: Event, deadline: Deadline) -> None:
+        """Files have nobody to tell: what stands in them says it all."""
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
         path = self._path(known.namespace, known.name)

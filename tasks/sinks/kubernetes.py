@@ -5,24 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from kubernetes import client
 
-from tasks.manifests import (
-    API_VERSION,
-    GROUP,
-    KIND,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    ORIGIN_NAMESPACE_LABEL,
-    TYPE_LABEL,
-    Manifest,
-)
-from tasks.sinks.api import Api, Reply, connect, failure
+from tasks.events import Event
+from tasks.manifests import ORIGIN_NAMESPACE_LABEL, TYPE_LABEL, Manifest
+from tasks.sinks.api import Api, connect, failure
 from tasks.sinks.base import Deadline, ObjectRef
-from tasks.sinks.errors import ObjectGone, SinkError, SinkUnavailable
+from tasks.sinks.edits import Edit, edits, with_edits
+from tasks.sinks.errors import SinkError, SinkUnavailable
 from tasks.sinks.gate import Gate, OpenGate
+from tasks.sinks.notices import post_event
 from tasks.sinks.objects import (
     FIELD_MANAGER,
     check_name,
@@ -31,14 +24,9 @@ from tasks.sinks.objects import (
     refuse_if_newer,
     signed,
 )
+from tasks.sinks.resource import Resource, namespace_absent, path_of, ref_of
 
 __all__ = ["KubernetesSink", "connect"]
-
-PLURAL: Final = "remediationrequests"
-_APPLY: Final = "application/apply-patch+yaml"
-_PAGE: Final = 250
-_ATTEMPTS: Final = 4
-"""A first try and three more: each conflict means that somebody else did get through."""
 
 
 class KubernetesSink:
@@ -53,12 +41,11 @@ class KubernetesSink:
         gate: Gate | None = None,
         field_manager: str = FIELD_MANAGER,
     ) -> None:
-        self._manager = field_manager
-        self._gate = gate or OpenGate()
         check_name(fallback_namespace, "fallback namespace")
-        # With one namespace for all, the rights may end there: it is not asked for more.
-        self._scope = f"namespaces/{only_namespace}/" if only_namespace else ""
+        self._gate = gate or OpenGate()
+        self._manager = field_manager
         self._api = Api(api_client, timeout_s)
+        self._resource = Resource(self._api, field_manager, only_namespace)
         self._fallback = fallback_namespace
 
     @property
@@ -68,36 +55,45 @@ class KubernetesSink:
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
         manifest = signed(manifest, self._manager)
         with self._through_gate(2, _is_storm(manifest), deadline):
-            if known is None:
-                written = self._create(manifest, deadline)
-            else:
-                moved = _moved(manifest, known.namespace)
-                written = self._update(moved, known.uid, known.resource_version, deadline)
+            write = _Write(self._resource, self._manager, self._fallback, manifest, deadline)
             # A POST drops the status, and an apply leaves it alone: it always takes a second request.
-            return self._apply_status(manifest, written, deadline)
+            return write.status(write.create() if known is None else write.update(known))
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         # Read first: the conditions that stand there tell since when, and consumers may have moved the version.
         with self._through_gate(1, _is_storm(manifest), deadline):
-            existing = self._the_very(known.namespace, known.name, known.uid, deadline)
-            refuse_if_newer(existing, manifest)
-            return self._apply_status(manifest, existing, deadline)
+            write = _Write(self._resource, self._manager, self._fallback, manifest, deadline, status_only=True)
+            return write.status(write.meet_the_very(known))
+
+    def announce(self, about: ObjectRef, event: Event, deadline: Deadline) -> None:
+        with self._through_gate(1, False, deadline):
+            post_event(self._api, self._manager, about, event, deadline)
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
-        path = _path({"metadata": {"namespace": known.namespace, "name": known.name}})
-        only = {"uid": known.uid, "resourceVersion": known.resource_version}
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": only}
         with self._through_gate(1, False, deadline):
-            reply = self._api.send("DELETE", path, deadline, body)
-            if reply.status in (200, 202):
-                return True
-            if reply.status == 409 or _object_absent(reply):
-                return False
-            raise failure(reply, f"delete {path}")
+            return self._resource.delete(known, deadline)
+
+    def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
+        pages = self._resource.pages(deadline)
+        while True:
+            with self._told_to_gate():
+                page = next(pages, None)
+            if page is None:
+                return
+            for manifest in page:
+                yield ref_of(manifest), manifest
+
+    def close(self) -> None:
+        self._api.close()
 
     @contextmanager
     def _through_gate(self, writes: int, urgent: bool, deadline: Deadline) -> Iterator[None]:
         self._gate.enter(writes, urgent=urgent, deadline=deadline)
+        with self._told_to_gate():
+            yield
+
+    @contextmanager
+    def _told_to_gate(self) -> Iterator[None]:
         try:
             yield
         except SinkError as error:
@@ -105,120 +101,85 @@ class KubernetesSink:
             raise
         self._gate.leave(None)
 
-    def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
-        path = f"/apis/{GROUP}/v1alpha1/{self._scope}{PLURAL}"
-        query = {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY}", "limit": str(_PAGE)}
-        token = ""
-        while True:
-            reply = self._api.send("GET", path, deadline, query=query | ({"continue": token} if token else {}))
-            if reply.status == 410 and token:
-                token = ""  # the page's snapshot is gone: what came before comes again, which does no harm
-                continue
-            if reply.status != 200:
-                error = failure(reply, f"list {path}")
-                self._gate.leave(error)
-                raise error
-            self._gate.leave(None)
-            for item in reply.body.get("items") or []:
-                # A list leaves these out of its items.
-                manifest = {"apiVersion": API_VERSION, "kind": KIND} | item
-                yield _ref(manifest), manifest
-            token = str((reply.body.get("metadata") or {}).get("continue", ""))
-            if not token:
-                return
 
-    def close(self) -> None:
-        self._api.close()
+class _Write:
+    """One object being written: what was met on the way decides what its status says of it."""
 
-    def _create(self, manifest: Manifest, deadline: Deadline) -> Manifest:
-        namespace = manifest["metadata"]["namespace"]
-        reply = self._post(manifest, deadline)
-        if _namespace_absent(reply) and namespace != self._fallback:
+    def __init__(
+        self,
+        resource: Resource,
+        manager: str,
+        fallback: str,
+        manifest: Manifest,
+        deadline: Deadline,
+        *,
+        status_only: bool = False,
+    ) -> None:
+        self._resource = resource
+        self._manager = manager
+        self._fallback = fallback
+        self._manifest = manifest
+        self._deadline = deadline
+        self._status_only = status_only
+        self._edits: list[Edit] = []
+
+    def create(self) -> Manifest:
+        """Creates it, in the fallback where its namespace is none; or takes over what stands under its name."""
+        manifest = self._manifest
+        reply = self._resource.post(manifest, self._deadline)
+        if namespace_absent(reply) and manifest["metadata"]["namespace"] != self._fallback:
             manifest = _moved(manifest, self._fallback)
-            reply = self._post(manifest, deadline)
+            reply = self._resource.post(manifest, self._deadline)
         if reply.status == 201:
             return reply.body
         if reply.status == 409 and reply.reason == "AlreadyExists":
-            return self._take_over(manifest, deadline)
-        raise failure(reply, f"create {_path(manifest)}")
+            return self._take_over(manifest)
+        raise failure(reply, f"create {path_of(manifest)}")
 
-    def _post(self, manifest: Manifest, deadline: Deadline) -> Reply:
-        path = _path(manifest).rpartition("/")[0]
-        return self._api.send("POST", path, deadline, manifest, query={"fieldManager": self._manager})
+    def update(self, known: ObjectRef) -> Manifest:
+        """Writes metadata and spec onto the very object."""
+        return self._apply(_moved(self._manifest, known.namespace), known.uid, known.resource_version)
 
-    def _take_over(self, manifest: Manifest, deadline: Deadline) -> Manifest:
-        """The name is taken: by us, when the answer to the create was lost, or by an earlier holder of the lease."""
-        metadata = manifest["metadata"]
-        existing = self._get(metadata["namespace"], metadata["name"], deadline)
-        if existing is None:
-            raise SinkUnavailable(f"{_path(manifest)} was there and is gone again")
-        if not needs_update(existing, manifest):
-            return existing
-        found = existing["metadata"]
-        return self._update(manifest, found["uid"], found["resourceVersion"], deadline)
-
-    def _update(self, manifest: Manifest, uid: str, version: str, deadline: Deadline) -> Manifest:
-        body = {key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")}
-        return self._apply(body, manifest, uid, version, "", deadline)
-
-    def _apply_status(self, manifest: Manifest, written: Manifest, deadline: Deadline) -> ObjectRef:
-        metadata = written["metadata"]
-        name = {key: metadata[key] for key in ("name", "namespace")}
-        status = keep_transition_times(manifest["status"], written.get("status") or {})
-        body = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": name, "status": status}
-        answer = self._apply(body, manifest, metadata["uid"], metadata["resourceVersion"], "/status", deadline)
-        return _ref(answer)
-
-    def _apply(
-        self, body: Manifest, manifest: Manifest, uid: str, version: str, subresource: str, deadline: Deadline
-    ) -> Manifest:
-        """Server-side apply onto the very object. ``force`` takes over fields of ours only, for we send no others."""
-        path = _path(body) + subresource
-        for _ in range(_ATTEMPTS):
-            metadata = body["metadata"] | {"uid": uid, "resourceVersion": version}
-            query = {"fieldManager": self._manager, "force": "true"}
-            reply = self._api.send("PATCH", path, deadline, body | {"metadata": metadata}, _APPLY, query)
-            if reply.status == 200 and "metadata" in reply.body:
-                return reply.body
-            if reply.status == 422 and reply.has_cause(field="metadata.uid"):
-                raise ObjectGone(f"{path} is another object now")
-            if _object_absent(reply):
-                raise ObjectGone(f"{path} is gone")
-            if reply.status != 409:
-                raise failure(reply, f"apply {path}")
-            existing = self._the_very(metadata["namespace"], metadata["name"], uid, deadline)
-            refuse_if_newer(existing, manifest)
-            version = existing["metadata"]["resourceVersion"]
-        raise SinkUnavailable(f"{path}: {_ATTEMPTS} conflicts in a row")
-
-    def _the_very(self, namespace: str, name: str, uid: str, deadline: Deadline) -> Manifest:
-        existing = self._get(namespace, name, deadline)
-        if existing is None:
-            raise ObjectGone(f"{namespace}/{name} is gone")
-        if existing["metadata"]["uid"] != uid:
-            raise ObjectGone(f"{namespace}/{name} is another object now")
+    def meet_the_very(self, known: ObjectRef) -> Manifest:
+        """The object as it stands, where our status may be written onto it."""
+        existing = self._resource.the_very(known.namespace, known.name, known.uid, self._deadline)
+        self._meet(existing)
         return existing
 
-    def _get(self, namespace: str, name: str, deadline: Deadline) -> Manifest | None:
-        path = _path({"metadata": {"namespace": namespace, "name": name}})
-        reply = self._api.send("GET", path, deadline)
-        if reply.status == 200 and "metadata" in reply.body:
-            return reply.body
-        if _object_absent(reply):
-            return None
-        raise failure(reply, f"read {path}")
+    def status(self, written: Manifest) -> ObjectRef:
+        """Writes the status onto the object as it was just written or read."""
+        metadata, previous = written["metadata"], written.get("status") or {}
+        status = with_edits(self._manifest["status"], self._edits, previous, status_only=self._status_only)
+        body = {
+            "apiVersion": self._manifest["apiVersion"],
+            "kind": self._manifest["kind"],
+            "metadata": {key: metadata[key] for key in ("name", "namespace")},
+            "status": keep_transition_times(status, previous),
+        }
+        very = (metadata["uid"], metadata["resourceVersion"])
+        return ref_of(self._resource.apply(body, very, self._deadline, self._meet, "/status"))
 
+    def _take_over(self, manifest: Manifest) -> Manifest:
+        """The name is taken: by us, when the answer to the create was lost, or by an earlier holder of the lease."""
+        metadata = manifest["metadata"]
+        existing = self._resource.get(metadata["namespace"], metadata["name"], self._deadline)
+        if existing is None:
+            raise SinkUnavailable(f"{path_of(manifest)} was there and is gone again")
+        update = needs_update(existing, manifest)
+        self._edits += edits(existing, self._manager)
+        if not update:
+            return existing
+        found = existing["metadata"]
+        return self._apply(manifest, found["uid"], found["resourceVersion"])
 
-def _ref(manifest: Manifest) -> ObjectRef:
-    metadata = manifest["metadata"]
-    return ObjectRef(metadata["namespace"], metadata["name"], metadata["uid"], metadata["resourceVersion"])
+    def _apply(self, manifest: Manifest, uid: str, version: str) -> Manifest:
+        body = {key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")}
+        return self._resource.apply(body, (uid, version), self._deadline, self._meet)
 
-
-def _path(manifest: Manifest) -> str:
-    metadata = manifest["metadata"]
-    check_name(metadata["namespace"], "namespace")
-    check_name(metadata["name"], "name")
-    return f"/apis/{GROUP}/v1alpha1/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}"
+    def _meet(self, existing: Manifest) -> None:
+        refuse_if_newer(existing, self._manifest)
+        known = {edit.manager for edit in self._edits}
+        self._edits += [edit for edit in edits(existing, self._manager) if edit.manager not in known]
 
 
 def _is_storm(manifest: Manifest) -> bool:
@@ -234,15 +195,3 @@ def _moved(manifest: Manifest, namespace: str) -> Manifest:
     labels = manifest["metadata"]["labels"] | {ORIGIN_NAMESPACE_LABEL: origin}
     moved["metadata"] = manifest["metadata"] | {"namespace": namespace, "labels": labels}
     return moved
-
-
-def _namespace_absent(reply: Reply) -> bool:
-    """A namespace that is being deleted takes nothing new either."""
-    if reply.status == 404 and reply.about == "namespaces":
-        return True
-    return reply.status == 403 and reply.has_cause(reason="NamespaceTerminating")
-
-
-def _object_absent(reply: Reply) -> bool:
-    """A 404 about an object, not about a definition that is not installed."""
-    return reply.status == 404 and reply.about == PLURAL

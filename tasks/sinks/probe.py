@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,17 +12,17 @@ from typing import Any, Final
 import yaml
 from kubernetes import client
 
-from tasks.manifests import API_VERSION, GROUP, KIND, Manifest
+from tasks.manifests import API_VERSION, GROUP, INSTALLATION_LABEL, KIND, MANAGED_BY, MANAGED_BY_LABEL, Manifest
 from tasks.sinks.api import Api, failure
 from tasks.sinks.base import Deadline
 from tasks.sinks.errors import SinkError
-from tasks.sinks.objects import FIELD_MANAGER
+from tasks.sinks.objects import FIELD_MANAGER, installation_of
 
 PLURAL: Final = "remediationrequests"
 RIGHTS: Final = (
     ("list", ""), ("get", ""), ("create", ""), ("patch", ""), ("patch", "status"), ("delete", ""),
 )  # fmt: skip
-"""Verb and subresource of every request that the sink makes."""
+"""Verb and subresource of every request that the sink makes for our kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,13 @@ class Probe:
         attributes = {"group": GROUP, "resource": PLURAL, "verb": verb} | (
             {"subresource": subresource} if subresource else {}
         )
+        return self._may(attributes, namespace)
+
+    def may_tell(self, namespace: str) -> bool:
+        """Whether we may create Events, in one namespace or ('') in all."""
+        return self._may({"group": "events.k8s.io", "resource": "events", "verb": "create"}, namespace)
+
+    def _may(self, attributes: dict[str, str], namespace: str) -> bool:
         spec = {"resourceAttributes": attributes | ({"namespace": namespace} if namespace else {})}
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -115,6 +123,21 @@ class Probe:
         if reply.status != 201:
             raise failure(reply, "ask for our rights")
         return bool((reply.body.get("status") or {}).get("allowed"))
+
+    def others(self, installation: str, namespace: str) -> dict[str, int]:
+        """Other installations with open objects, and how many of the first 500, in one namespace or ('') in all."""
+        where = f"namespaces/{namespace}/" if namespace else ""
+        path = f"/apis/{API_VERSION}/{where}{PLURAL}"
+        selector = f"{MANAGED_BY_LABEL}={MANAGED_BY},{INSTALLATION_LABEL}!={installation}"
+        reply = self._api.send("GET", path, self._deadline, query={"labelSelector": selector, "limit": "500"})
+        if reply.status != 200:
+            raise failure(reply, f"list {path}")
+        found: Counter[str] = Counter()
+        for item in reply.body.get("items") or []:
+            name = installation_of(item)
+            if name != installation and (item.get("status") or {}).get("phase", "Active") == "Active":
+                found[name] += 1
+        return dict(found)
 
     def try_create(self, manifest: Manifest) -> SinkError | None:
         """What a create would meet: an absent namespace, a quota, somebody's admission webhook. Nothing is kept."""

@@ -28,6 +28,7 @@ USERS = {
     "admin": "system:masters",
     WORKER: "system:serviceaccounts,system:serviceaccounts:stormfold-system",
     "nobody": "nobody",
+    "untold": "untold",
     "throttled": "workers",
 }
 """Who may log in, with their groups; each one's token is its name with dashes."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import tasks.sinks.kubernetes
+import tasks.sinks.resource
 from lua_scripts.budget import Budget, Health
 from tasks.manifests import storm_manifest
 from tasks.sinks import Deadline, SinkRefused
@@ -39,7 +39,7 @@ def test_a_missing_definition_shows_until_it_is_installed(
     # Given a server that does not know our kind (its name is changed on our side, so the worker's rights do not fit)
     sink = open_sink(control_plane, monkeypatch, budget, "admin")
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.sinks.kubernetes, "PLURAL", "unheardofs")
+        patch.setattr(tasks.sinks.resource, "PLURAL", "unheardofs")
         # When somebody looks through it, and somebody writes
         with pytest.raises(DefinitionAbsent):
             list(sink.owned(deadline))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import tasks.sinks.kubernetes
+import tasks.sinks.resource
 from tasks.manifests import ORIGIN_NAMESPACE_LABEL, storm_manifest
 from tasks.sinks import Deadline, SinkError, SinkRefused, SinkThrottled
 from tasks.sinks.kubernetes import KubernetesSink, connect
@@ -95,7 +95,7 @@ def test_a_missing_definition_is_refused_and_nothing_is_gone(
     # Given a storm, and a server that does not know our kind (any more)
     sink = open_sink(control_plane, monkeypatch, "admin", namespace)
     ref = sink.put(storm_manifest(storm(namespace=namespace)), None, deadline)
-    monkeypatch.setattr(tasks.sinks.kubernetes, "PLURAL", "unheardofs")
+    monkeypatch.setattr(tasks.sinks.resource, "PLURAL", "unheardofs")
     # When it is written
     # Then it is refused, and by no means taken for a deleted object that one could forget
     for write in (

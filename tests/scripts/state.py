@@ -12,7 +12,7 @@ import redis
 from lua_scripts.keys import ShardKeys, StormKeys, shard_of
 from lua_scripts.packing import unpack_fingerprint, unpack_resource
 
-TEXTS = {"ph", "n", "ns", "ty", "lk", "uid", "rv", "wp", "dg"}
+TEXTS = {"ph", "n", "ns", "ty", "lk", "uid", "rv", "wp", "dg", "ev"}
 NUMBERS = {
     "e", "f", "of", "rc", "nw", "du", "ro", "rs", "od", "s0", "s1", "s2", "s3", "s4", "fs", "ls", "lr", "fl", "fu",
     "fd", "nx", "lu", "dy", "fn", "gn", "fa", "sx", "si", "lw",

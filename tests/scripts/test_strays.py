@@ -1,4 +1,4 @@
-"""Objects under a name that the state has, but not the very ones: late creates of workers that slept past their lease."""
+"""Objects under a name that the state has, but not the very ones: creates of workers that slept past their lease."""
 
 from __future__ import annotations
 

@@ -99,6 +99,9 @@ class FakeStore:
         self._fail()
         return self.beats
 
+    def rival_objects(self) -> int:
+        return 2
+
     def kube_health(self) -> Health:
         self._fail()
         return self.kube

@@ -153,7 +153,10 @@ def test_secrets_are_read_from_files_and_never_shown(tmp_path: Path) -> None:
         ({"CAUSE_LABELS": "a-b"}, "CAUSE_LABELS: 'a-b' is no label name"),
         ({"GROUP_BY": "alertname"}, "NAMESPACE: needed, because GROUP_BY has no namespace"),
         ({"NAMESPACE": "No_Such"}, "NAMESPACE: 'No_Such' is no name of a Kubernetes namespace"),
-        ({"FIELD_MANAGER": "Storm Fold"}, "FIELD_MANAGER: 'Storm Fold' is not of the form stormfold-blue"),
+        (
+            {"FIELD_MANAGER": "Storm Fold"},
+            "FIELD_MANAGER: 'Storm Fold' is not of the form stormfold-blue: lower case, digits and hyphens, at most 63",
+        ),
         ({"FALLBACK_NAMESPACE": ""}, "FALLBACK_NAMESPACE: a namespace is needed"),
         ({"IGNORE": "Watchdog"}, "IGNORE: 'Watchdog' does not begin with a matcher such as alertname=Watchdog"),
         ({"IGNORE": "a=~("}, "IGNORE: '(' is no regular expression: missing ), unterminated subpattern at position 0"),

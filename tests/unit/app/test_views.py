@@ -105,6 +105,7 @@ def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
         "stormfold_storms_open": 3,
         "stormfold_storms_due": 1,
         "stormfold_due_lag_seconds": 1.5,
+        "stormfold_rival_objects": 2.0,
         'stormfold_wakeups_total{outcome="published"}': 0,
         'stormfold_wakeups_total{outcome="failed"}': 0,
         "stormfold_truncated_alerts_total": 0,
