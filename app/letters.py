@@ -12,6 +12,7 @@ from app.schemas import MalformedAlertError, Webhook
 from app.settings import Settings
 from lua_scripts.inbox import Inbox
 from lua_scripts.records import DeadLetter
+from lua_scripts.refusals import Refusals
 
 LETTER_MAX: Final = 16 * 1024
 """Characters of an alert's JSON that a dead letter keeps."""
@@ -80,3 +81,13 @@ def replay(inbox: Inbox, settings: Settings, letter: DeadLetter, raw: object, wa
             wake(shard)
     inbox.replayed(letter.letter_id)
     return True
+
+
+def replay_object(inbox: Inbox, refusals: Refusals, letter: DeadLetter) -> None:
+    """Has an object that the sink refused written once more. Raises ``NotReplayedError`` and the ``StoreError`` tree.
+
+    The letter goes first: where the object is refused again, that is a letter anew.
+    """
+    inbox.drop(letter.letter_id)
+    if not refusals.again(letter):
+        raise NotReplayedError("its storm is over: nothing is left to be written; the letter was dropped")

@@ -49,17 +49,20 @@ class LetterCounts:
     replayed: int = 0
 
 
-def _pack_letter(letter: DeadLetter) -> bytes:
-    packed: bytes = msgpack.packb([letter.reason, letter.path, letter.alert, letter.delivery_id, letter.cut])
+def pack_letter(letter: DeadLetter) -> bytes:
+    """The letter but for its id and time, as it is stored."""
+    parts = [letter.reason, letter.path, letter.alert, letter.delivery_id, letter.cut]
+    packed: bytes = msgpack.packb(parts + [letter.storm_id, letter.fingerprint, letter.opened_ms] * letter.is_object)
     return packed
 
 
 def _unpack_letter(letter_id: str, raw: bytes, buried_ms: int) -> DeadLetter:
-    reason, path, alert, delivery_id, *more = msgpack.unpackb(raw)
-    return DeadLetter(letter_id, reason, path, alert, delivery_id, buried_ms, cut=bool(more and more[0]))
+    reason, path, alert, delivery_id, cut, *of_object = msgpack.unpackb(raw)
+    return DeadLetter(letter_id, reason, path, alert, delivery_id, buried_ms, cut, *of_object)
 
 
-def _letter_keys(shard: int) -> tuple[str, ...]:
+def letter_keys(shard: int) -> tuple[str, ...]:
+    """The keys of every script over the dead letters of a shard."""
     keys = ShardKeys(shard)
     return (keys.meta, keys.inbox, keys.order, keys.dead, keys.dead_order)
 
@@ -85,7 +88,7 @@ class Inbox:
         ``unkept`` is how many more alerts are dead letters, which are counted as shed and not kept.
         Entries of another shard raise ``ValueError``. Nothing is kept when Redis is full (``StoreFull``).
         """
-        names = _letter_keys(shard)
+        names = letter_keys(shard)
         args: list[str | bytes | int] = [ignored, len(dead) + unkept, len(entries), unkept]
         args += (MAX_DEAD_LETTERS, MAX_DEAD_BYTES)
         for entry in entries:
@@ -93,7 +96,7 @@ class Inbox:
                 raise ValueError(f"storm {entry.storm_id} does not belong to shard {shard}")
             args += (entry.entry_id, entry.alerts, entry.payload)
         for letter in dead:
-            args += (letter.letter_id, _pack_letter(letter))
+            args += (letter.letter_id, pack_letter(letter))
         if self._wait_replicas:
             reply = self._scripts.run_and_wait("accept", names, args, self._wait_replicas, WAIT_MS)
         else:
@@ -115,12 +118,12 @@ class Inbox:
     def bury(self, shard: int, entry_id: str, alerts: int, letter: DeadLetter) -> bool:
         """Turns an entry into a dead letter; False when it is gone."""
         bounds = (MAX_DEAD_LETTERS, MAX_DEAD_BYTES)
-        args = (entry_id, alerts, letter.letter_id, _pack_letter(letter), *bounds)
-        return bool(self._scripts.run("bury", _letter_keys(shard), args))
+        args = (entry_id, alerts, letter.letter_id, pack_letter(letter), *bounds)
+        return bool(self._scripts.run("bury", letter_keys(shard), args))
 
     def trim(self, shard: int, age_ms: int = DEAD_LETTER_AGE_MS) -> int:
         """Sheds dead letters beyond the bounds of age, count and bytes, about 100 a call; how many went."""
-        return int(self._scripts.run("trim", _letter_keys(shard), (MAX_DEAD_LETTERS, age_ms, MAX_DEAD_BYTES)))
+        return int(self._scripts.run("trim", letter_keys(shard), (MAX_DEAD_LETTERS, age_ms, MAX_DEAD_BYTES)))
 
     def dead_letters(self, cursor: str | None = None, limit: int = 100) -> tuple[list[DeadLetter], str | None]:
         """A page of dead letters, shard by shard, oldest first, and the cursor of the next page.
@@ -172,7 +175,7 @@ class Inbox:
         return self._unbury(letter_id, 1)
 
     def _unbury(self, letter_id: str, replayed: int) -> bool:
-        calls = [(_letter_keys(shard), (letter_id, replayed)) for shard in range(SHARDS)]
+        calls = [(letter_keys(shard), (letter_id, replayed)) for shard in range(SHARDS)]
         replies = self._scripts.run_many("unbury", calls)
         for reply in replies:
             if isinstance(reply, StoreError):

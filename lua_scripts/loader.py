@@ -25,6 +25,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "bury": ("letters", "bury"),
     "trim": ("letters", "trim"),
     "unbury": ("letters", "unbury"),
+    "letter": ("letters", "letter"),
     "audit": ("audit",),
     "beat": ("beat",),
     "ingest": ("dedup", "storm", "overflow", "singles", "ingest"),
@@ -37,6 +38,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "silence": ("storm", "silence"),
     "match": ("dedup", "storm", "match"),
     "missing": ("dedup", "storm", "missing"),
+    "again": ("storm", "again"),
     "unseen": ("unseen",),
 }
 """Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``overflow``, ``singles``,

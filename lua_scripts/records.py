@@ -31,7 +31,10 @@ class StoredEntry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An alert that could not be taken in, with the reason; ``alert`` is its JSON text, maybe ``cut``."""
+    """An alert that could not be taken in, with the reason; ``alert`` is its JSON text, maybe ``cut``.
+
+    With a ``storm_id`` it is an object instead that the sink refuses; a Single has fingerprint and time of opening.
+    """
 
     letter_id: str
     reason: str
@@ -40,6 +43,14 @@ class DeadLetter:
     delivery_id: str
     buried_ms: int = 0
     cut: bool = False
+    storm_id: str = ""
+    fingerprint: str = ""
+    opened_ms: int = 0
+
+    @property
+    def is_object(self) -> bool:
+        """Whether an object is what could not go on, not an alert."""
+        return self.storm_id != ""
 
 
 @dataclass(frozen=True, slots=True)

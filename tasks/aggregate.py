@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,11 +13,12 @@ import structlog
 
 from lua_scripts.leases import Claim, Leases, NamedSingle, NotClaimed, Settled, SingleOutcome, SingleTask, StormOutcome
 from lua_scripts.records import Rules
+from lua_scripts.refusals import Refusals
 from tasks.content import shown_resources, single_content, single_name, storm_content, superseded_content
 from tasks.events import events, stage_of
 from tasks.manifests import Manifest, manifest_digest, single_manifest, storm_manifest
 from tasks.sinks.base import Deadline, ObjectRef, Sink
-from tasks.sinks.errors import NewerFence, ObjectGone, SinkError, SinkRefused, SinkUnavailable
+from tasks.sinks.errors import NewerFence, ObjectGone, SinkError, SinkInvalid, SinkRefused, SinkUnavailable
 
 TURNS: Final = 16
 """Claims of one storm in a row before it waits for its next turn."""
@@ -26,6 +28,8 @@ MAX_RETRY_MS: Final = 60_000
 SUPERSEDED_A_TURN: Final = 50
 WRITE_TRIES: Final = 3
 EVENT_RETRY_MS: Final = 5_000
+REFUSED: Final = "!"
+"""Before the digest of what the sink refused: sent again once it says something else."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -56,6 +60,7 @@ class Aggregation:
     def __init__(
         self,
         leases: Leases,
+        refusals: Refusals,
         sink: Sink,
         rules: Rules,
         *,
@@ -64,6 +69,7 @@ class Aggregation:
         cause_labels: Sequence[str] = (),
     ) -> None:
         self._leases = leases
+        self._refusals = refusals
         self._sink = sink
         self._rules = rules
         self._lease_ms = lease_ms
@@ -88,7 +94,7 @@ class Aggregation:
         claim = self._leases.claim(storm_id, token, self._lease_ms, self._rules, reconciled=True)
         if isinstance(claim, NotClaimed):
             return 0, claim.reason
-        turn = _Turn(self._leases, self._sink, self._rules, self._lease_ms, deadline, claim)
+        turn = _Turn(self._leases, self._refusals, self._sink, self._rules, self._lease_ms, deadline, claim)
         try:
             if claim.singles is None:
                 return turn.write_storm(self._max_resources, self._cause_labels)
@@ -102,9 +108,17 @@ class _Turn:
     """One lease of one storm."""
 
     def __init__(
-        self, leases: Leases, sink: Sink, rules: Rules, lease_ms: int, deadline: Deadline, claim: Claim
+        self,
+        leases: Leases,
+        refusals: Refusals,
+        sink: Sink,
+        rules: Rules,
+        lease_ms: int,
+        deadline: Deadline,
+        claim: Claim,
     ) -> None:
         self._leases = leases
+        self._refusals = refusals
         self._sink = sink
         self._rules = rules
         self._lease_ms = lease_ms
@@ -129,11 +143,21 @@ class _Turn:
         manifest = render(claim)
         phase, digest = manifest["status"]["phase"], manifest_digest(manifest)
         known = _known(claim.uid, claim.resource_version, claim.storm.name, claim.storm.namespace)
-        changed = known is None or digest != claim.digest
+        refused = claim.digest.startswith(REFUSED)
+        changed = digest != claim.digest.removeprefix(REFUSED)
         try:
-            ref = self._write(render, known) if changed or known is None else known
+            ref = self._write(render, known) if changed else known
+        except SinkInvalid as error:
+            self._bury(error, manifest, None)
+            refused, ref = True, None
         except SinkError as error:
             return 0, self._storm_failed(error)
+        if ref is None or (refused and not changed):
+            # Refused for what it says, now or the last time: settled like what is written, until it says other things.
+            outcome = StormOutcome(phase=phase, digest=REFUSED + digest, told=claim.told)
+            return 0, self._leases.settle_storm(self._storm_id, claim.token, self._rules, outcome)
+        if refused:
+            self._refusals.clear(claim.storm.name, self._storm_id)
         open_singles = [s for s in covered if s.state != "superseded"]
         done, failure = self._supersede(open_singles)
         told, waiting = self._tell(manifest, ref)
@@ -159,6 +183,10 @@ class _Turn:
                 continue
             try:
                 ref = self._write_single(task)
+            except SinkInvalid as error:
+                content = single_content(self._claim, task, task.want or "Active")
+                self._bury(error, single_manifest(content), (task.fingerprint, task.opened_ms))
+                outcomes.append(SingleOutcome(task.fingerprint, task.want, silenced=task.silenced))
             except SinkError as error:
                 self._report(error, single_name(task.fingerprint, task.opened_ms))
                 wait = max(wait, retry_ms(error, self._claim.failures))
@@ -179,7 +207,11 @@ class _Turn:
             raise ValueError(f"Single {task.fingerprint} wants no phase")
         name = single_name(task.fingerprint, task.opened_ms)
         known = _known(task.uid, task.resource_version, name, task.namespace)
-        return self._write(lambda claim: single_manifest(single_content(claim, task, phase)), known, status_only=True)
+        ref = self._write(lambda claim: single_manifest(single_content(claim, task, phase)), known, status_only=True)
+        if task.wrote and known is None:
+            # Settled as written without being so: it was refused.
+            self._refusals.clear(name, self._storm_id)
+        return ref
 
     def _supersede(self, singles: Sequence[NamedSingle]) -> tuple[list[str], SinkError | None]:
         """Marks Singles as Superseded, as many as fit into this turn. (fingerprints done, what stopped it)."""
@@ -199,6 +231,8 @@ class _Turn:
                 )
             except ObjectGone:
                 pass  # deleted by hand: nothing is left that could mislead anybody
+            except SinkInvalid as error:
+                self._bury(error, single_manifest(superseded_content(self._claim, single)), None)
             except SinkError as error:
                 self._report(error, name)
                 return done, error
@@ -255,6 +289,12 @@ class _Turn:
         self._report(error, self._claim.storm.name)
         outcome = StormOutcome(phase="", retry_ms=retry_ms(error, self._claim.failures), told=self._claim.told)
         return self._leases.settle_storm(self._storm_id, self._claim.token, self._rules, outcome)
+
+    def _bury(self, error: SinkInvalid, manifest: Manifest, single: tuple[str, int] | None) -> None:
+        """A dead letter in place of the object; its alerts are members of their storm as before."""
+        name, where = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+        self._refusals.bury(name, self._storm_id, str(error), f"{where}/{name}", json.dumps(manifest), single)
+        log.error("the sink takes no such object; it is a dead letter until it changes", rr=name, reason=str(error))
 
     @staticmethod
     def _report(error: SinkError, name: str) -> None:

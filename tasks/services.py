@@ -23,6 +23,7 @@ from lua_scripts.orphans import Orphans
 from lua_scripts.polls import Polls
 from lua_scripts.presence import Presence
 from lua_scripts.records import Rules
+from lua_scripts.refusals import Refusals
 from lua_scripts.storms import Storms
 from lua_scripts.workers import Workers
 from tasks.sinks import open_sink
@@ -72,6 +73,10 @@ class Services:
     @cached_property
     def leases(self) -> Leases:
         return Leases(self.client)
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        return Refusals(self.client)
 
     @cached_property
     def due(self) -> Due:

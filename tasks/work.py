@@ -30,6 +30,7 @@ def aggregate(services: Services, storm_id: str) -> Aggregated:
     settings = services.settings
     aggregation = Aggregation(
         services.leases,
+        services.refusals,
         services.sink,
         services.rules,
         lease_ms=settings.lease,

@@ -1,4 +1,4 @@
-"""`stormfold deadletters`: alerts that could not be taken in, with the reason: look, mend, replay; on Redis itself."""
+"""`stormfold deadletters`: alerts and objects that could not go on, each with the reason: look, mend, replay."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ from app.times import rfc3339
 if TYPE_CHECKING:
     from lua_scripts.inbox import Inbox
     from lua_scripts.records import DeadLetter
+    from lua_scripts.refusals import Refusals
 
 
 @contextmanager
 def _inbox() -> Iterator[Inbox]:
+    with _doors() as (inbox, _):
+        yield inbox
+
+
+@contextmanager
+def _doors() -> Iterator[tuple[Inbox, Refusals]]:
     from lua_scripts.connection import connect
     from lua_scripts.errors import StoreError
     from lua_scripts.inbox import Inbox
+    from lua_scripts.refusals import Refusals
 
     settings = configuration.load()
     try:
         with closing(connect(settings.redis_url)) as client:
-            yield Inbox(client, settings.redis_wait_replicas)
+            yield Inbox(client, settings.redis_wait_replicas), Refusals(client)
     except StoreError as error:
         raise click.ClickException(f"Redis: {error}") from error
 
@@ -44,7 +52,7 @@ def _letters(inbox: Inbox) -> Iterator[DeadLetter]:
 
 @click.group()
 def deadletters() -> None:
-    """Look at alerts that could not be taken in, mend them and replay them."""
+    """Look at alerts that could not be taken in, and objects that were not taken; mend them and replay them."""
 
 
 @deadletters.command("list")
@@ -73,7 +81,7 @@ def show(letter_id: str) -> None:
     if letter is None:
         raise click.ClickException(f"no dead letter {letter_id}")
     shown = {"id": letter.letter_id, "deliveryId": letter.delivery_id, "buried": rfc3339(letter.buried_ms)}
-    shown |= {"path": letter.path, "reason": letter.reason, "alert": letter.alert}
+    shown |= {"path": letter.path, "reason": letter.reason, "object" if letter.is_object else "alert": letter.alert}
     click.echo(json.dumps(shown | {"cut": letter.cut}, indent=2))
 
 
@@ -88,7 +96,8 @@ def replay(
 ) -> None:
     """Put alerts into the inbox again, in place of their letters. What is still malformed stays a letter.
 
-    Without --edit or --stdin the alert is the one that was sent. The checks are those of the webhook.
+    Without --edit or --stdin the alert is the one that was sent. The checks are those of the webhook. An object
+    that was refused is rendered from its storm once more, and written.
     """
     if bool(letter_ids) == everything:
         raise click.UsageError("give either the ids of dead letters or --all")
@@ -97,23 +106,30 @@ def replay(
         raise click.UsageError("one alert from --edit or --stdin stands for one dead letter")
     fields = _fields(changes)
     alert = _json(given) if given else None
-    with _inbox() as inbox:
+    with _doors() as (inbox, refusals):
         # All of them first: pages shift as letters go.
         chosen = list(_letters(inbox)) if everything else [_existing(inbox, each) for each in letter_ids]
-        failed = _replay(inbox, chosen, alert, fields)
+        failed = _replay(inbox, refusals, chosen, alert, fields)
     click.echo(f"{len(chosen) - failed} replayed.")
     if failed:
         raise click.ClickException(f"{failed} not replayed")
 
 
-def _replay(inbox: Inbox, letters: Sequence[DeadLetter], alert: Any, fields: dict[str, str]) -> int:
+def _replay(inbox: Inbox, refusals: Refusals, letters: Sequence[DeadLetter], alert: Any, fields: dict[str, str]) -> int:
     """How many stay what they are, each with its reason on standard error."""
-    from app.letters import NotReplayedError, content, mended, replay
+    from app.letters import NotReplayedError, content, mended, replay, replay_object
 
     settings, wake = configuration.load(), _waker()
     failed = 0
     for letter in letters:
         try:
+            if letter.is_object:
+                if alert is not None or fields:
+                    raise NotReplayedError(
+                        "it is rendered from its storm: mend what refuses it, and replay it as it is"
+                    )
+                replay_object(inbox, refusals, letter)
+                continue
             raw = content(letter) if alert is None else alert
             kept = replay(inbox, settings, letter, mended(raw, fields) if fields else raw, wake)
         except NotReplayedError as error:

@@ -13,11 +13,13 @@ import urllib3.exceptions
 from kubernetes import client, config
 
 from tasks.sinks.base import Deadline
-from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkInvalid, SinkRefused, SinkThrottled, SinkUnavailable
 
 _SHORTEST_S: Final = 0.05
 _DEFAULT_PATIENCE_S: Final = 1.0
-_PERMANENT_500: Final = ("field not declared in schema", "request is too large", "message larger than max")
+_OLDER_SCHEMA: Final = "field not declared in schema"
+_TOO_LARGE: Final = ("request is too large", "message larger than max")
+"""What a 500 says although sending it again will not help: the definition is older than we are, or etcd's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,11 @@ def failure(reply: Reply, what: str) -> SinkError:
     if reply.status == 429 or (reply.status == 503 and reply.retry_after_s is not None):
         return SinkThrottled(text, _DEFAULT_PATIENCE_S if reply.retry_after_s is None else reply.retry_after_s)
     if reply.status >= 500:
-        permanent = any(words in reply.message for words in _PERMANENT_500)
-        return SinkRefused(text) if permanent else SinkUnavailable(text, reply.retry_after_s)
+        if any(words in reply.message for words in _TOO_LARGE):
+            return SinkInvalid(text)
+        return SinkRefused(text) if _OLDER_SCHEMA in reply.message else SinkUnavailable(text, reply.retry_after_s)
+    if reply.status in (413, 422):
+        return SinkInvalid(text)
     if reply.status in (408, 409) or reply.status < 400:
         return SinkUnavailable(text, reply.retry_after_s)
     if reply.status == 404 and not reply.about:

@@ -23,6 +23,10 @@ class SinkRefused(SinkError):
     """It fails until somebody mends something (rights, quota, schema, a full disk): try slowly, tell the operator."""
 
 
+class SinkInvalid(SinkRefused):
+    """This very content is not taken, now or later: nothing is gained by sending it again unchanged."""
+
+
 class DefinitionAbsent(SinkRefused):
     """The server does not know our kind: the custom resource definition is not installed."""
 

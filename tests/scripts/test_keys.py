@@ -17,6 +17,7 @@ from lua_scripts.leases import Leases, StormOutcome
 from lua_scripts.loader import PARTS, Arg, Scripts, sources
 from lua_scripts.orphans import OpenObject, Orphans
 from lua_scripts.records import DeadLetter, NewEntry
+from lua_scripts.refusals import Refusals
 from lua_scripts.storms import Storms
 from lua_scripts.workers import Workers
 from tests.scripts.lab import OTHER_STORM, RULES, STORM, Lab, many
@@ -53,6 +54,10 @@ def test_every_key_of_a_call_shares_one_slot(lab: Lab, monkeypatch: pytest.Monke
     inbox.bury(3, "none", 1, letter)
     inbox.trim(3)
     inbox.drop("l")
+    refusals = Refusals(lab.client)
+    refusals.bury("storm-x", STORM, "", "", "", None)
+    refusals.again(DeadLetter("storm-x", "", "", "", "", storm_id=STORM))
+    refusals.clear("storm-x", STORM)
     Audit(lab.client).look()
     Workers(lab.client).beat("worker")
     storms.ingest([lab.accept(*many(10))], RULES)
