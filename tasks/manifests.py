@@ -25,8 +25,10 @@ FENCE_ANNOTATION: Final = f"{GROUP}/fence"
 FINGERPRINT_ANNOTATION: Final = f"{GROUP}/fingerprint"
 OPENED_ANNOTATION: Final = f"{GROUP}/opened"
 
-RESOURCES_BUDGET: Final = 768 * 1024
-"""Bytes that ``affectedResources`` may take: etcd refuses objects of about 1.5 MB, whatever MAX_RESOURCES says."""
+SPEC_BUDGET: Final = 224 * 1024
+"""Bytes of JSON that a spec may take, whatever MAX_RESOURCES says, so that with status and metadata an object stays
+within 256 KiB: everybody who watches gets all of it with each change, and a person is to read it.
+"""
 
 Manifest = dict[str, Any]
 
@@ -40,9 +42,8 @@ _REASONS: Final[Mapping[RRPhase, str]] = {
 
 def storm_manifest(content: StormContent) -> Manifest:
     """The object of a storm, complete: metadata, spec and status."""
-    listed, omitted = _within_budget(content.resources, content.omitted_resources)
-    resource_count = len(listed) + omitted
-    aggregation = {
+    resource_count = len(content.resources) + content.omitted_resources
+    aggregation: Manifest = {
         "stormType": content.storm_type,
         "alertCount": content.alert_count,
         "totalAlerts": content.total_alerts,
@@ -55,8 +56,8 @@ def storm_manifest(content: StormContent) -> Manifest:
             "byNode": bounded_counts(content.totals.by_node),
         },
         "supersedes": list(content.supersedes),
-        "omittedResources": omitted,
-        "affectedResources": listed,
+        "omittedResources": resource_count,
+        "affectedResources": [],
     }
     if content.causes:
         aggregation["causeHint"] = [
@@ -69,6 +70,9 @@ def storm_manifest(content: StormContent) -> Manifest:
         "signal": _signal(content.signal),
         "stormAggregation": aggregation,
     }
+    listed = _within(SPEC_BUDGET - _size(spec), content.resources)
+    aggregation["omittedResources"] -= len(listed)
+    aggregation["affectedResources"] = listed
     firing = f"{content.alert_count} of {content.total_alerts} alerts are firing; {resource_count} resources"
     conditions = _conditions(content.phase, content.observed_at_ms, firing, "")
     if content.silenced is not None:
@@ -141,24 +145,9 @@ def manifest_digest(manifest: Manifest) -> str:
         {key: value for key, value in condition.items() if key != "lastTransitionTime"}
         for condition in status.get("conditions", [])
     ]
-    return _digest([_identity(manifest), manifest.get("spec"), status])
-
-
-def spec_digest(manifest: Manifest) -> str:
-    """Changes when the spec must be written; a later ``lastSeen`` alone is no change of what is to be remediated."""
-    spec = dict(manifest.get("spec", {}))
-    if "stormAggregation" in spec:
-        spec["stormAggregation"] = {k: v for k, v in spec["stormAggregation"].items() if k != "lastSeen"}
-    return _digest([_identity(manifest), spec])
-
-
-def _identity(manifest: Manifest) -> list[Any]:
     metadata = manifest["metadata"]
-    return [metadata["namespace"], metadata["name"], metadata.get("labels", {})]
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    said = [metadata["namespace"], metadata["name"], metadata.get("labels", {}), manifest.get("spec"), status]
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -206,20 +195,23 @@ def _resource(kind: str, name: str, namespace: str) -> Manifest:
     }
 
 
-def _within_budget(resources: Sequence[AffectedResource], omitted: int) -> tuple[list[Manifest], int]:
-    """The lines that fit into the budget; the rest, the least bad ones, count as omitted."""
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())
+
+
+def _within(left: int, resources: Sequence[AffectedResource]) -> list[Manifest]:
+    """The lines that fit into so many bytes, from the worst on."""
     listed: list[Manifest] = []
-    left = RESOURCES_BUDGET
     for resource in resources:
         line = _resource(resource.kind, resource.name, resource.namespace) | {
             "firstSeen": rfc3339(resource.first_seen_ms),
             "alertCount": resource.alert_count,
         }
-        left -= len(json.dumps(line, ensure_ascii=False).encode())
+        left -= _size(line) + 2
         if left < 0:
             break
         listed.append(line)
-    return listed, omitted + len(resources) - len(listed)
+    return listed
 
 
 def _silenced(silenced: bool, message: str, observed_at_ms: int) -> Manifest:

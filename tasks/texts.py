@@ -11,9 +11,10 @@ from app.times import EPOCH
 MAX_NAME: Final = 253
 MAX_NAMESPACE: Final = 63
 MAX_LABEL_TEXT: Final = 1024
-MAX_MAP_BYTES: Final = 64 * 1024
+MAX_MAP_BYTES: Final = 24 * 1024
 MAX_VALUE: Final = 8192
 MAX_COUNTS: Final = 100
+MAX_COUNTS_BYTES: Final = 12 * 1024
 OTHER: Final = "(other)"
 
 
@@ -46,10 +47,14 @@ def bounded_map(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def bounded_counts(counts: Mapping[str, int]) -> dict[str, int]:
-    """The greatest counts first; beyond a hundred names the rest is summed up, so that the sum stays right."""
+    """The greatest counts first; beyond a hundred names, or some very long ones, the rest is summed up."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     bounded: dict[str, int] = {}
+    left = MAX_COUNTS_BYTES
     for position, (key, count) in enumerate(ordered):
-        name = clean(key, MAX_NAME) if position < MAX_COUNTS else OTHER
+        name = clean(key, MAX_NAME)
+        left -= len(name.encode())
+        if position >= MAX_COUNTS or left < 0:
+            name, left = OTHER, -1
         bounded[name] = bounded.get(name, 0) + count
     return bounded

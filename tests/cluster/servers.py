@@ -29,6 +29,7 @@ USERS = {
     WORKER: "system:serviceaccounts,system:serviceaccounts:stormfold-system",
     "nobody": "nobody",
     "untold": "untold",
+    "confined": "confined",
     "throttled": "workers",
 }
 """Who may log in, with their groups; each one's token is its name with dashes."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tasks.manifests import API_VERSION, KIND, Manifest, single_manifest, storm_manifest
+from tasks.manifests import API_VERSION, KIND, Manifest, cut_resources, single_manifest, storm_manifest
+from tasks.sinks import Deadline
+from tasks.sinks.kubernetes import KubernetesSink
+from tasks.storms import AffectedResource, Totals
 from tests.cluster.control_plane import WORKER, ControlPlane
-from tests.support.contents import SINGLE_NAME, STORM_NAME, single, storm
+from tests.support.contents import SINGLE_NAME, STORM_NAME, T0, single, storm
 
 AGGREGATION = ("spec", "stormAggregation")
 
@@ -135,3 +139,32 @@ def test_the_server_knows_the_names_that_the_code_uses(control_plane: ControlPla
     # Given the server; When asked for its kinds, Then ours is there under the names that the code uses
     line = control_plane.kubectl("api-resources", "--api-group=remediation.stormfold.io", "--no-headers").split()
     assert line == ["remediationrequests", "rr", API_VERSION, "true", KIND]
+
+
+def test_ten_thousand_resources_are_an_object_that_a_person_can_read(
+    control_plane: ControlPlane, namespace: str, sink: KubernetesSink, deadline: Deadline
+) -> None:
+    # Given a storm of 10,000 resources with names as long as they get, and room in the list for half of them
+    names = [f"checkout-service-production-7d9c5b8f6d-{n:05d}-{'x' * 40}" for n in range(10_000)]
+    resources = tuple(AffectedResource("Pod", name, namespace, T0, 10_000 - n) for n, name in enumerate(names))
+    listed, omitted = cut_resources(resources, 5_000)
+    totals = Totals({namespace: 10_000}, {"Pod": 10_000}, {f"node-{n:03d}": 50 for n in range(200)})
+    content = storm(
+        namespace=namespace, resources=listed, omitted_resources=omitted, totals=totals, alert_count=50_000,
+        total_alerts=50_000,
+    )  # fmt: skip
+    # When it is written and changed
+    ref = sink.put(storm_manifest(content), None, deadline)
+    sink.put(storm_manifest(replace(content, fence=9, alert_count=49_999)), ref, deadline)
+    # Then what the server keeps, its own records included, is within 256 KiB, also as the YAML that a person reads
+    where = ("rr", STORM_NAME, f"--namespace={namespace}", "--show-managed-fields")
+    stored = json.loads(control_plane.kubectl("get", *where, "-o", "json"))
+    assert len(json.dumps(stored, separators=(",", ":")).encode()) <= 256 * 1024
+    assert len(control_plane.kubectl("get", *where, "-o", "yaml").encode()) <= 256 * 1024
+    # And the worst come first, none is uncounted, and the whole is told by namespace, kind and node
+    aggregation = stored["spec"]["stormAggregation"]
+    shown = [one["name"] for one in aggregation["affectedResources"]]
+    assert shown == names[: len(shown)]
+    assert len(shown) > 1_000
+    assert aggregation["resourceCount"] == len(shown) + aggregation["omittedResources"] == 10_000
+    assert [sum(one.values()) for one in aggregation["totals"].values()] == [10_000] * 3

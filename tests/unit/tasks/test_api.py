@@ -16,7 +16,7 @@ from kubernetes import client
 
 from tasks.manifests import storm_manifest
 from tasks.sinks import Deadline, ObjectGone, ObjectRef, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
-from tasks.sinks.errors import DefinitionAbsent
+from tasks.sinks.errors import DefinitionAbsent, SinkInvalid
 from tasks.sinks.kubernetes import KubernetesSink, connect
 from tests.support.contents import STORM_NAME, storm
 from tests.support.ports import free_port
@@ -81,8 +81,8 @@ def said(**fields: object) -> bytes:
         (401, said(), {}, SinkRefused, None),
         (403, said(message="exceeded quota"), {}, SinkRefused, None),
         (404, b"404 page not found", {}, DefinitionAbsent, None),
-        (413, said(), {}, SinkRefused, None),
-        (422, said(reason="Invalid"), {}, SinkRefused, None),
+        (413, said(), {}, SinkInvalid, None),
+        (422, said(reason="Invalid"), {}, SinkInvalid, None),
         (302, b"", {"Location": "http://127.0.0.1:1/"}, SinkUnavailable, None),
         (200, b"<html>login", {}, SinkUnavailable, None),
     ],

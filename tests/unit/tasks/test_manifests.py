@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.manifests import cut_resources, manifest_digest, single_manifest, spec_digest, storm_manifest
+from tasks.manifests import cut_resources, manifest_digest, single_manifest, storm_manifest
 from tasks.storms import AffectedResource, Signal, Target, Totals
 from tests.support.contents import KEY, LEDGER, RESOURCES, SIGNAL, STORM_ID, STORM_NAME, T0, single, storm
 from tests.support.crd import violations
 
-ETCD_LIMIT = 1_500_000
+LARGEST = 256 * 1024
 
 
 def test_a_storm_whole() -> None:
@@ -174,7 +174,7 @@ def test_the_worst_come_first() -> None:
     assert cut_resources([], 2) == ((), 0)
 
 
-def test_an_object_stays_within_what_etcd_takes() -> None:
+def test_an_object_is_of_a_size_that_a_person_can_read() -> None:
     # Given everything as long as it can be, in letters of three bytes
     long = "€" * 10_000
     resources = tuple(AffectedResource(long, f"{n}{long[:300]}", long, T0, 1) for n in range(20_000))
@@ -189,12 +189,12 @@ def test_an_object_stays_within_what_etcd_takes() -> None:
     aggregation = manifest["spec"]["stormAggregation"]
     # Then it is valid and fits, only detail is shed, and what is shed is counted
     assert violations(manifest) == []
-    assert len(json.dumps(manifest, ensure_ascii=False).encode()) < ETCD_LIMIT
-    assert len(aggregation["affectedResources"]) > 300
+    assert len(json.dumps(manifest, ensure_ascii=False).encode()) < LARGEST
+    assert len(aggregation["affectedResources"]) > 50
     assert len(aggregation["affectedResources"]) + aggregation["omittedResources"] == 20_007
     for totals in aggregation["totals"].values():
         assert sum(totals.values()) == sum(counts.values())
-        assert len(totals) == 101
+        assert len(totals) > 10
 
 
 @settings(max_examples=60, deadline=None)
@@ -217,29 +217,26 @@ def test_whatever_an_alert_says_the_object_is_valid(text: str, number: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "says_something_new", "spec_changes"),
+    ("changes", "says_something_new"),
     [
-        ({"observed_at_ms": T0 + 60_000}, False, False),
-        ({"fence": 99}, False, False),
-        ({"last_seen_ms": T0 + 60_000}, True, False),
-        ({"ledger": LEDGER | {"received": 16, "duplicate": 4}}, True, False),
-        ({"flaps": 1}, True, False),
-        ({"phase": "Stale"}, True, False),
-        ({"alert_count": 11}, True, True),
-        ({"resources": RESOURCES[:1]}, True, True),
-        ({"supersedes": ()}, True, True),
-        ({"signal": Signal(SIGNAL.name, "warning", SIGNAL.labels, SIGNAL.annotations, SIGNAL.source)}, True, True),
-        ({"namespace": "other"}, True, True),
+        ({"observed_at_ms": T0 + 60_000}, False),
+        ({"fence": 99}, False),
+        ({"last_seen_ms": T0 + 60_000}, True),
+        ({"ledger": LEDGER | {"received": 16, "duplicate": 4}}, True),
+        ({"flaps": 1}, True),
+        ({"phase": "Stale"}, True),
+        ({"alert_count": 11}, True),
+        ({"resources": RESOURCES[:1]}, True),
+        ({"supersedes": ()}, True),
+        ({"signal": Signal(SIGNAL.name, "warning", SIGNAL.labels, SIGNAL.annotations, SIGNAL.source)}, True),
+        ({"namespace": "other"}, True),
     ],
 )
-def test_digests_tell_what_must_be_written(
-    changes: dict[str, Any], says_something_new: bool, spec_changes: bool
-) -> None:
+def test_a_digest_tells_whether_to_write(changes: dict[str, Any], says_something_new: bool) -> None:
     # Given a storm as written, and what is to be said now
     before, after = storm_manifest(storm()), storm_manifest(storm(**changes))
-    # When their digests are compared, Then they tell whether to write, and whether the status is enough
+    # When their digests are compared, Then they tell whether to write
     assert (manifest_digest(before) != manifest_digest(after)) is says_something_new
-    assert (spec_digest(before) != spec_digest(after)) is spec_changes
     assert before == storm_manifest(storm())
 
 
