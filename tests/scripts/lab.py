@@ -222,6 +222,8 @@ class Lab:
             name = raw.decode()
             if name != CLOCK_KEY:
                 kind = self.client.type(name).decode()
+                if kind == "none":
+                    continue  # it expired just now
                 result[name] = (readers[kind](name), self.client.pttl(name) >= 0)
         return result
 
