@@ -1,9 +1,10 @@
-"""One request to a Kubernetes API server: bounded in time, never repeated, its answer as plain values."""
+"""One request to a Kubernetes API server: bounded in time, not repeated but for a 401, its answer as plain values."""
 
 from __future__ import annotations
 
 import json
-import os
+import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -12,8 +13,11 @@ from typing import Any, Final
 import urllib3.exceptions
 from kubernetes import client, config
 
+from tasks.sinks.access import Access, connect
 from tasks.sinks.base import Deadline
 from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkInvalid, SinkRefused, SinkThrottled, SinkUnavailable
+
+__all__ = ["Api", "Reply", "connect", "failure"]
 
 _SHORTEST_S: Final = 0.05
 _DEFAULT_PATIENCE_S: Final = 1.0
@@ -43,41 +47,31 @@ class Reply:
     @property
     def about(self) -> str:
         """The resource that the Status is about, e.g. ``namespaces``."""
-        return str((self.body.get("details") or {}).get("kind", ""))
+        return str(self._details.get("kind", ""))
 
     def has_cause(self, *, field: str = "", reason: str = "") -> bool:
         """Whether one of the causes is about the field, or has the reason."""
-        causes = (self.body.get("details") or {}).get("causes") or []
+        causes = self._details.get("causes")
         return any(
             (not field or cause.get("field") == field) and (not reason or cause.get("reason") == reason)
-            for cause in causes
+            for cause in (causes if isinstance(causes, list) else [])
+            if isinstance(cause, dict)
         )
 
-
-def connect() -> client.ApiClient:
-    """A client for where KUBECONFIG points, else for the cluster that this process runs in, else the usual file."""
-    configuration = client.Configuration()
-    loaders: Any = config  # the client's own annotations are partial
-    in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG")
-    try:
-        if in_cluster:
-            loaders.load_incluster_config(client_configuration=configuration)
-        else:
-            # Given by hand: the client looks at KUBECONFIG when it is imported, and never again.
-            loaders.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)
-    except (config.ConfigException, OSError, ValueError) as error:
-        raise SinkRefused(f"no way to a Kubernetes API server: {error}") from error
-    # A repeated request could land after the lease: only the caller knows whether there is time for another.
-    configuration.retries = False
-    return client.ApiClient(configuration)
+    @property
+    def _details(self) -> dict[str, Any]:
+        # Whatever stands before the server may answer in JSON of its own.
+        details = self.body.get("details")
+        return details if isinstance(details, dict) else {}
 
 
 class Api:
-    """Requests with the credentials of one client."""
+    """Requests with the credentials of one client, which are read again where the server does not know them."""
 
     def __init__(self, api_client: client.ApiClient, timeout_s: float) -> None:
         self._client: Any = api_client
         self._timeout_s = timeout_s
+        self._renewal = threading.Lock()
 
     def close(self) -> None:
         self._client.close()
@@ -91,7 +85,43 @@ class Api:
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send once and read the whole answer; raises only where there is none."""
+        """Send and read the whole answer; raises only where there is none.
+
+        It is sent once; but for a 401, which says that nothing was done, and which fresh credentials may mend.
+        """
+        used = self._client
+        reply = self._send(used, method, path, deadline, body, content_type, query)
+        if reply.status != 401 or not isinstance(used, Access):
+            return reply
+        self._renew(used, f"{method} {path}: 401 {reply.reason}".rstrip())
+        reply = self._send(self._client, method, path, deadline, body, content_type, query)
+        if reply.status == 401:
+            raise SinkRefused(
+                f"{method} {path}: 401 {reply.reason}: the credentials in {used.source} were read again and are not "
+                "valid either; put valid ones there"
+            )
+        return reply
+
+    def _renew(self, used: Access, refusal: str) -> None:
+        with self._renewal:
+            if self._client is not used:
+                return  # another thread met the same
+            try:
+                self._client = used.renewed()
+            except SinkRefused as error:
+                raise SinkRefused(f"{refusal}, and the credentials cannot be read again: {error}") from error
+            used.close()
+
+    def _send(
+        self,
+        api_client: Any,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        body: Mapping[str, Any] | None,
+        content_type: str,
+        query: Mapping[str, str] | None,
+    ) -> Reply:
         seconds = min(self._timeout_s, deadline.remaining())
         if seconds < _SHORTEST_S:
             raise SinkUnavailable(f"{method} {path}: no time is left of the lease")
@@ -99,11 +129,11 @@ class Api:
         query = {**(query or {}), "timeout": f"{int(seconds * 1000)}ms"}
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            request = self._client.param_serialize(
+            request = api_client.param_serialize(
                 method, path, query_params=list(query.items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
-            response = self._client.call_api(*request, _request_timeout=seconds)
+            response = api_client.call_api(*request, _request_timeout=seconds)
             data = response.read()
         except client.ApiException as error:
             # The client's own wrapper of TLS errors. A certificate that is not trusted will not be so a second later.
@@ -153,6 +183,7 @@ def _seconds(header: str | None) -> float | None:
     if header is None:
         return None
     try:
-        return max(0.0, float(header))
+        seconds = float(header)
     except ValueError:
         return _DEFAULT_PATIENCE_S
+    return max(0.0, seconds) if math.isfinite(seconds) else _DEFAULT_PATIENCE_S
