@@ -130,7 +130,7 @@ class _Write:
         if namespace_absent(reply) and manifest["metadata"]["namespace"] != self._fallback:
             manifest = _moved(manifest, self._fallback)
             reply = self._resource.post(manifest, self._deadline)
-        if reply.status == 201:
+        if reply.status == 201 and "metadata" in reply.body:
             return reply.body
         if reply.status == 409 and reply.reason == "AlreadyExists":
             return self._take_over(manifest)

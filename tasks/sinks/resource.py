@@ -89,7 +89,7 @@ class Resource:
         only = {"uid": known.uid, "resourceVersion": known.resource_version}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": only}
         reply = self._api.send("DELETE", path, deadline, body)
-        if reply.status in (200, 202):
+        if reply.status in (200, 202) and "kind" in reply.body:
             return True
         if reply.status == 409 or object_absent(reply):
             return False
@@ -105,10 +105,11 @@ class Resource:
             if reply.status == 410 and token:
                 token = ""  # the page's snapshot is gone: what came before comes again, which does no harm
                 continue
-            if reply.status != 200:
+            # A login page, say, is not a cluster without objects.
+            if reply.status != 200 or "items" not in reply.body:
                 raise failure(reply, f"list {path}")
             # A list leaves these out of its items.
-            yield [{"apiVersion": API_VERSION, "kind": KIND} | item for item in reply.body.get("items") or []]
+            yield [{"apiVersion": API_VERSION, "kind": KIND} | item for item in reply.body["items"] or []]
             token = str((reply.body.get("metadata") or {}).get("continue", ""))
             if not token:
                 return
