@@ -148,6 +148,8 @@ class Servers:
         if install:
             plane.kubectl("apply", "-k", str(ROOT / "docker" / "kubernetes"))
             plane.kubectl("wait", "--for=condition=Established", "crd/remediationrequests.remediation.stormfold.io")
+            # For some moments more the server says 429 to whoever asks for our kind; kubectl waits for the end of that.
+            plane.kubectl("get", "remediationrequests", "--all-namespaces")
         return plane
 
     @property
