@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+import urllib3
 import urllib3.exceptions
 from kubernetes import client, config
 
@@ -20,6 +22,7 @@ from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkInvalid, SinkRef
 __all__ = ["Api", "Reply", "connect", "failure"]
 
 _SHORTEST_S: Final = 0.05
+_PIECE_BYTES: Final = 1 << 18
 _DEFAULT_PATIENCE_S: Final = 1.0
 _OLDER_SCHEMA: Final = "field not declared in schema"
 _TOO_LARGE: Final = ("request is too large", "message larger than max")
@@ -65,6 +68,10 @@ class Reply:
         return details if isinstance(details, dict) else {}
 
 
+class _Untrusted(SinkRefused):
+    """The certificate of whoever answers is not trusted, so nothing was sent."""
+
+
 class Api:
     """Requests with the credentials of one client, which are read again where the server does not know them."""
 
@@ -87,29 +94,33 @@ class Api:
     ) -> Reply:
         """Send and read the whole answer; raises only where there is none.
 
-        It is sent once; but for a 401, which says that nothing was done, and which fresh credentials may mend.
+        It is sent once; but for what fresh credentials may mend and what was surely not done.
         """
         used = self._client
-        reply = self._send(used, method, path, deadline, body, content_type, query)
-        if reply.status != 401 or not isinstance(used, Access):
-            return reply
-        self._renew(used, f"{method} {path}: 401 {reply.reason}".rstrip())
+        try:
+            reply = self._send(used, method, path, deadline, body, content_type, query)
+            if reply.status != 401 or not isinstance(used, Access):
+                return reply
+            refusal: SinkError = failure(reply, f"{method} {path}")
+        except _Untrusted as error:
+            if not isinstance(used, Access):
+                raise
+            refusal = error
+        self._renew(used, refusal)
         reply = self._send(self._client, method, path, deadline, body, content_type, query)
         if reply.status == 401:
-            raise SinkRefused(
-                f"{method} {path}: 401 {reply.reason}: the credentials in {used.source} were read again and are not "
-                "valid either; put valid ones there"
-            )
+            raise SinkRefused(f"{failure(reply, f'{method} {path}')} (put valid credentials into {used.source})")
         return reply
 
-    def _renew(self, used: Access, refusal: str) -> None:
+    def _renew(self, used: Access, refusal: SinkError) -> None:
+        """Tokens are rotated in their files, and kubeconfigs are written anew: both are read again."""
         with self._renewal:
             if self._client is not used:
                 return  # another thread met the same
             try:
                 self._client = used.renewed()
             except SinkRefused as error:
-                raise SinkRefused(f"{refusal}, and the credentials cannot be read again: {error}") from error
+                raise SinkRefused(f"{refusal}, and reading {used.source} again: {error}") from error
             used.close()
 
     def _send(
@@ -125,6 +136,7 @@ class Api:
         seconds = min(self._timeout_s, deadline.remaining())
         if seconds < _SHORTEST_S:
             raise SinkUnavailable(f"{method} {path}: no time is left of the lease")
+        until = time.monotonic() + seconds
         # The server is to give up as well: a request that waits in its queue must not land after the lease.
         query = {**(query or {}), "timeout": f"{int(seconds * 1000)}ms"}
         headers = {"Accept": "application/json", "Content-Type": content_type}
@@ -134,10 +146,10 @@ class Api:
                 auth_settings=["BearerToken"],
             )  # fmt: skip
             response = api_client.call_api(*request, _request_timeout=seconds)
-            data = response.read()
+            data = _read(response.response, until)
         except client.ApiException as error:
             # The client's own wrapper of TLS errors. A certificate that is not trusted will not be so a second later.
-            kind = SinkRefused if "CERTIFICATE_VERIFY_FAILED" in str(error) else SinkUnavailable
+            kind = _Untrusted if "CERTIFICATE_VERIFY_FAILED" in str(error) else SinkUnavailable
             raise kind(f"{method} {path}: {error.reason}") from error
         except (urllib3.exceptions.HTTPError, config.ConfigException, OSError) as error:
             raise SinkUnavailable(f"{method} {path}: {error}") from error
@@ -163,12 +175,23 @@ def failure(reply: Reply, what: str) -> SinkError:
     return SinkRefused(text, reply.retry_after_s)
 
 
-def _json(data: bytes | None) -> dict[str, Any]:
+def _read(response: urllib3.HTTPResponse, until: float) -> bytes:
+    """The whole body. The client's timeout is for each silence: one that drips would take any number of them."""
+    pieces = []
+    while piece := response.read1(_PIECE_BYTES):
+        if time.monotonic() > until:
+            response.close()
+            raise TimeoutError("the answer is too slow in coming")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _json(data: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(data or b"")
+        body = json.loads(data)
     except ValueError:
         # A proxy's page, say, or a path that the server does not have: the status code still tells what to do.
-        return {"message": (data or b"")[:200].decode(errors="replace").strip()}
+        return {"message": data[:200].decode(errors="replace").strip()}
     return body if isinstance(body, dict) else {}
 
 
