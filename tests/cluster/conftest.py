@@ -7,16 +7,22 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tasks.sinks.base import Deadline
 from tasks.sinks.kubernetes import KubernetesSink, connect
 from tests.cluster.control_plane import WORKER, ControlPlane, shared
+from tests.cluster.proxy import Proxy
 from tests.cluster.servers import Servers, own_servers
 from tests.support.absent import absent
+from tests.support.redis_server import RedisServer
 
-pytest.register_assert_rewrite("tests.support.sink_contract")
+if TYPE_CHECKING:
+    from tests.cluster.bench import Bench
+
+pytest.register_assert_rewrite("tests.support.sink_contract", "tests.cluster.bench")
 
 PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 
@@ -77,3 +83,26 @@ def sink(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @pytest.fixture
 def deadline() -> Deadline:
     return Deadline(30)
+
+
+@pytest.fixture(scope="module")
+def proxy(control_plane: ControlPlane) -> Iterator[Proxy]:
+    with Proxy(control_plane) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("budget")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bench(control_plane: ControlPlane, proxy: Proxy, redis: RedisServer, tmp_path: Path) -> Iterator[Bench]:
+    from tests.cluster.bench import Bench  # only now, for its assertions are rewritten
+
+    proxy.forget()
+    bench = Bench(control_plane, proxy, redis, tmp_path)
+    yield bench
+    bench.sink.close()
