@@ -143,13 +143,14 @@ class Servers:
             raise AssertionError(f"etcd or kube-apiserver does not start, see the logs in {self.folder}")
         plane = self.plane
         self._write_kubeconfigs(plane)
-        if self._controllers:
-            self._start_controllers(plane)
         if install:
             plane.kubectl("apply", "-k", str(ROOT / "docker" / "kubernetes"))
             plane.kubectl("wait", "--for=condition=Established", "crd/remediationrequests.remediation.stormfold.io")
             # For some moments more the server says 429 to whoever asks for our kind; kubectl waits for the end of that.
             plane.kubectl("get", "remediationrequests", "--all-namespaces")
+        if self._controllers:
+            # Only now: they look for new kinds every 30 s at most, and for minutes would count none of ours in quotas.
+            self._start_controllers(plane)
         return plane
 
     @property
