@@ -75,7 +75,7 @@ def combinations() -> Iterator[ParameterSet]:
             yield pytest.param(step, answer, id=f"{name}-{said}", marks=marks)
 
 
-@pytest.mark.parametrize(("step", "answer"), combinations())
+@pytest.mark.parametrize(("step", "answer"), list(combinations()))
 def test_an_answer_tells_what_to_do_and_does_no_harm(bench: Bench, step: Step, answer: Answer) -> None:
     # Given a server that answers so to one request, twice where it is asked again
     known = begin(bench, step)

@@ -37,7 +37,7 @@ def combinations() -> Iterator[ParameterSet]:
             yield pytest.param(step, line, landed, id=f"{name}-{what}", marks=marks)
 
 
-@pytest.mark.parametrize(("step", "line", "landed"), combinations())
+@pytest.mark.parametrize(("step", "line", "landed"), list(combinations()))
 def test_a_lost_answer_is_asked_for_again(bench: Bench, step: Step, line: Line, landed: bool) -> None:
     # Given a request whose answer never comes, whether or not the server has done what it asks for
     known = begin(bench, step)
