@@ -10,7 +10,7 @@ from _pytest.mark import ParameterSet
 
 from lua_scripts.budget import Health
 from tasks.sinks import SinkError, SinkRefused, SinkThrottled, SinkUnavailable
-from tasks.sinks.errors import DefinitionAbsent
+from tasks.sinks.errors import DefinitionAbsent, SinkInvalid
 from tests.cluster.bench import STEPS, Bench, Step, begin, tried_again
 from tests.cluster.script import Say
 
@@ -43,8 +43,8 @@ ANSWERS = {
         Say(404, raw=b"404 page not found"), DefinitionAbsent, Health(refused=1, undefined_since_ms=1)
     ),
     "408": Answer(Say(408), SinkUnavailable, FAILED),
-    "413": Answer(Say(413, raw=b"<html>too large"), SinkRefused, REFUSED),
-    "422": Answer(Say(422, {"reason": "Invalid"}), SinkRefused, REFUSED),
+    "413": Answer(Say(413, raw=b"<html>too large"), SinkInvalid, REFUSED),
+    "422": Answer(Say(422, {"reason": "Invalid"}), SinkInvalid, REFUSED),
     "429": Answer(Say(429, TOO_MANY), SinkThrottled, THROTTLED, 1.0),
     "429 with Retry-After": Answer(Say(429, TOO_MANY, after("3")), SinkThrottled, THROTTLED, 3.0),
     "429 with a moment": Answer(

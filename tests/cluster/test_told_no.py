@@ -7,6 +7,7 @@ import pytest
 from lua_scripts.budget import FAILURES, Health
 from tasks.manifests import storm_manifest
 from tasks.sinks import Deadline, SinkRefused, SinkThrottled, SinkUnavailable
+from tasks.sinks.errors import SinkInvalid
 from tests.cluster.bench import Bench, ref_of
 from tests.cluster.proxy import Proxy
 from tests.cluster.script import Say
@@ -62,7 +63,7 @@ def test_a_rule_of_the_definition_is_broken(bench: Bench) -> None:
     # When it is updated and created so
     other = broken | {"metadata": broken["metadata"] | {"name": f"{STORM_NAME}-2"}}
     for manifest, known in ((broken, ref), (other, None)):
-        with pytest.raises(SinkRefused, match=r"422 Invalid .*stormAggregation"):
+        with pytest.raises(SinkInvalid, match=r"422 Invalid .*stormAggregation"):
             bench.sink.put(manifest, known, Deadline(30))
     # Then that is no object that is gone, it is known to all, and the object is as it was
     assert bench.health() == Health(refused=2)
