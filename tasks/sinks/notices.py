@@ -20,7 +20,8 @@ def post_event(api: Api, manager: str, about: ObjectRef, event: Event, deadline:
     check_name(about.namespace, "namespace")
     path = f"/apis/events.k8s.io/v1/namespaces/{about.namespace}/events"
     reply = api.send("POST", path, deadline, _body(manager, about, event), query={"fieldManager": manager})
-    if reply.status != 201 and not (reply.status == 409 and reply.reason == "AlreadyExists"):
+    told = reply.status == 201 and "metadata" in reply.body
+    if not told and not (reply.status == 409 and reply.reason == "AlreadyExists"):
         raise failure(reply, f"tell {event.reason} of {about.namespace}/{about.name}")
 
 
