@@ -14,6 +14,7 @@ import pytest
 
 from lua_scripts.budget import Budget, Health
 from lua_scripts.keys import BUDGET
+from tasks.events import Event
 from tasks.manifests import API_VERSION, Manifest, storm_manifest
 from tasks.sinks import Deadline, ObjectRef
 from tasks.sinks.gate import BudgetGate
@@ -63,6 +64,11 @@ class Bench:
         path = f"/apis/{API_VERSION}/namespaces/{self.namespace}/remediationrequests"
         return list(self._call("GET", path)["items"])
 
+    def events(self) -> list[str]:
+        """The reasons of what was told there."""
+        found = self._call("GET", f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")["items"]
+        return [one["reason"] for one in found]
+
     def said(self) -> list[Manifest]:
         """What the objects say, without what the server adds."""
         return [{"spec": one["spec"], "status": one.get("status")} for one in self.objects()]
@@ -94,7 +100,8 @@ class Step:
 
     @property
     def writes(self) -> bool:
-        return self.on[0] != "GET"
+        """Whether it changes an object of ours."""
+        return self.on[0] != "GET" and self.on[1] != "/events"
 
 
 def _said(spec: Manifest, status: Manifest | None = None) -> Manifest:
@@ -113,6 +120,7 @@ def _status(bench: Bench, known: ObjectRef) -> Any:
     return bench.sink.put_status(bench.grown, known, Deadline(30))
 
 
+TOLD = Event("detected", "StormDetected", "Warning", "rate storm of KubePodCrashLooping")
 PATCHES = ("PATCH", "PATCH status")
 FOUND = ("POST", "GET", "PATCH status")
 """The name is taken: by us."""
@@ -142,6 +150,10 @@ STEPS = {
         lambda bench, known: bench.sink.delete(known, Deadline(30)),
         ("DELETE", "remediationrequests"), ("DELETE",), ("DELETE",), ("DELETE",), says=lambda _: [],
     ),
+    "event": Step(
+        lambda bench, known: bench.sink.announce(known, TOLD, Deadline(30)),
+        ("POST", "/events"), ("POST",), ("POST",), ("POST",), says=lambda bench: [_said(bench.first)],
+    ),
     "list": Step(
         lambda bench, _: list(bench.sink.owned(Deadline(30))),
         ("GET", "remediationrequests"), ("GET",), ("GET",), ("GET",), says=lambda bench: [_said(bench.first)],
@@ -169,9 +181,11 @@ def tried_again(bench: Bench, step: Step, known: ObjectRef, *, landed: bool) -> 
     assert bench.proxy.briefs() == list(step.again_landed if landed else step.again)
     assert bench.said() == step.says(bench)
     after = bench.objects()
+    assert bench.events() == ([TOLD.reason] if step.on[1] == "/events" else [])
     if step.on[0] == "DELETE":
         assert result is not landed
         return
     assert before in ([], [one["metadata"]["uid"] for one in after])
     refs = [ref_of(one) for one in after]
-    assert result == (list(zip(refs, after, strict=True)) if isinstance(result, list) else refs[0])
+    if step.on[1] != "/events":
+        assert result == (list(zip(refs, after, strict=True)) if isinstance(result, list) else refs[0])
