@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +23,8 @@ __all__ = ["Api", "Reply", "connect", "failure"]
 _SHORTEST_S: Final = 0.05
 _PIECE_BYTES: Final = 1 << 18
 _DEFAULT_PATIENCE_S: Final = 1.0
+_LONGEST_PATIENCE_S: Final = 60.0
+"""All workers rest for what is asked for: whoever asks for a day (or for ever) is asked again after a minute."""
 _OLDER_SCHEMA: Final = "field not declared in schema"
 _TOO_LARGE: Final = ("request is too large", "message larger than max")
 """What a 500 says although sending it again will not help: the definition is older than we are, or etcd's limit."""
@@ -209,4 +210,4 @@ def _seconds(header: str | None) -> float | None:
         seconds = float(header)
     except ValueError:
         return _DEFAULT_PATIENCE_S
-    return max(0.0, seconds) if math.isfinite(seconds) else _DEFAULT_PATIENCE_S
+    return min(max(0.0, seconds), _LONGEST_PATIENCE_S)

@@ -6,13 +6,13 @@ import json
 import urllib.request
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from lua_scripts.budget import Budget, Health
+from lua_scripts.budget import Budget
 from lua_scripts.keys import BUDGET
 from tasks.events import Event
 from tasks.manifests import API_VERSION, Manifest, storm_manifest
@@ -24,6 +24,16 @@ from tests.cluster.proxy import Proxy
 from tests.cluster.servers import token_of, write_kubeconfig
 from tests.support.contents import storm
 from tests.support.redis_server import RedisServer
+
+
+class Known(NamedTuple):
+    """What all workers know of the server's health, without times."""
+
+    failures: int = 0
+    refused: int = 0
+    throttled: int = 0
+    paused: bool = False
+    undefined: bool = False
 
 
 class Bench:
@@ -54,10 +64,10 @@ class Bench:
         """As though every pause were over."""
         self._redis.delete(BUDGET)
 
-    def health(self) -> Health:
-        """For how long a pause lasts depends on when one looks: whether there is one is told by 1."""
+    def health(self) -> Known:
         seen = self.budget.health()
-        return replace(seen, paused_ms=min(1, seen.paused_ms), undefined_since_ms=min(1, seen.undefined_since_ms))
+        paused, undefined = seen.paused_ms > 0, seen.undefined_since_ms > 0
+        return Known(seen.failures, seen.refused, seen.throttled, paused, undefined)
 
     def objects(self) -> list[Manifest]:
         """What an operator sees in the namespace."""

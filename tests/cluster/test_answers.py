@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import pytest
 from _pytest.mark import ParameterSet
 
-from lua_scripts.budget import Health
 from tasks.sinks import SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 from tasks.sinks.errors import DefinitionAbsent, SinkInvalid
-from tests.cluster.bench import STEPS, Bench, Step, begin, tried_again
+from tests.cluster.bench import STEPS, Bench, Known, Step, begin, tried_again
 from tests.cluster.script import Say
 
-FAILED = Health(failures=1)
-REFUSED = Health(refused=1)
-THROTTLED = Health(paused_ms=1, throttled=1)
+FAILED = Known(failures=1)
+REFUSED = Known(refused=1)
+THROTTLED = Known(throttled=1, paused=True)
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Answer:
 
     says: Say
     kind: type[SinkError]
-    health: Health
+    health: Known
     retry_after_s: float | None = None
 
 
@@ -40,7 +39,7 @@ ANSWERS = {
     "401": Answer(Say(401, {"reason": "Unauthorized"}), SinkRefused, REFUSED),
     "403": Answer(Say(403, {"reason": "Forbidden"}), SinkRefused, REFUSED),
     "404 of no resource": Answer(
-        Say(404, raw=b"404 page not found"), DefinitionAbsent, Health(refused=1, undefined_since_ms=1)
+        Say(404, raw=b"404 page not found"), DefinitionAbsent, Known(refused=1, undefined=True)
     ),
     "408": Answer(Say(408), SinkUnavailable, FAILED),
     "413": Answer(Say(413, raw=b"<html>too large"), SinkInvalid, REFUSED),
@@ -50,7 +49,9 @@ ANSWERS = {
     "429 with a moment": Answer(
         Say(429, TOO_MANY, after("Fri, 31 Dec 1999 23:59:59 GMT")), SinkThrottled, THROTTLED, 1.0
     ),
-    "429 for ever": Answer(Say(429, TOO_MANY, after("inf")), SinkThrottled, THROTTLED, 1.0),
+    "429 for ever": Answer(Say(429, TOO_MANY, after("inf")), SinkThrottled, THROTTLED, 60.0),
+    "429 for a day": Answer(Say(429, TOO_MANY, after("86400")), SinkThrottled, THROTTLED, 60.0),
+    "503 for no time": Answer(Say(503, {}, after("0")), SinkThrottled, THROTTLED, 0.0),
     "500": Answer(Say(500, {"message": "etcdserver: leader changed"}), SinkUnavailable, FAILED),
     "500 undeclared": Answer(Say(500, UNDECLARED), SinkRefused, REFUSED),
     "500 in a gateway's JSON": Answer(Say(500, raw=b'{"details": "x", "message": 7}'), SinkUnavailable, FAILED),
@@ -92,7 +93,7 @@ def test_an_answer_tells_what_to_do_and_does_no_harm(bench: Bench, step: Step, a
     if len(step.sent) == 1:
         assert bench.said() == before
     # And once that is over, the same again does it
-    if answer.health.paused_ms:
+    if answer.health.paused:
         bench.forgive()
     tried_again(bench, step, known, landed=False)
-    assert bench.health() == (Health() if answer.health.paused_ms else Health(refused=answer.health.refused))
+    assert bench.health() == (Known() if answer.health.paused else Known(refused=answer.health.refused))

@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 from kubernetes.config import incluster_config
 
-from lua_scripts.budget import Health
 from tasks.manifests import API_VERSION, storm_manifest
 from tasks.sinks import Deadline, SinkRefused
 from tasks.sinks.access import Access
 from tasks.sinks.gate import BudgetGate
 from tasks.sinks.kubernetes import KubernetesSink, connect
-from tests.cluster.bench import Bench, ref_of
+from tests.cluster.bench import Bench, Known, ref_of
 from tests.cluster.control_plane import WORKER
 from tests.cluster.servers import token_of, write_kubeconfig
 from tests.support.contents import STORM_NAME, storm
@@ -86,7 +85,7 @@ def test_a_token_is_revoked_and_replaced(bench: Bench, tmp_path: Path) -> None:
         sink.put(bench.grown, ref, Deadline(30))
     # Then it was tried twice, and that is no pause for anybody
     assert sent(bench) == [("PATCH", old)] * 2
-    assert bench.health() == Health(refused=1)
+    assert bench.health() == Known(refused=1)
     # And once another token is in the file, the next write goes on by itself
     new = issue(f"{bench.namespace}-2")
     bench.proxy.forget()
@@ -107,7 +106,7 @@ def test_a_pods_token_is_replaced_after_a_refusal(bench: Bench, pod: Pod) -> Non
     expired.close()
     new = token_of(WORKER)
     assert sent(bench) == [("POST", "expired"), ("POST", new), ("PATCH status", new)]
-    assert bench.health() == Health()
+    assert bench.health() == Known()
     assert [ref_of(one) for one in bench.objects()] == [ref]
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from lua_scripts.budget import Health
 from tasks.sinks import Deadline, SinkError, SinkRefused, SinkUnavailable
-from tests.cluster.bench import STEPS, Bench, Step, begin, ref_of, tried_again
+from tests.cluster.bench import STEPS, Bench, Known, Step, begin, ref_of, tried_again
 from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.cluster.proxy import Proxy, certify
 from tests.cluster.script import Hush, Line, Reset, Say
@@ -57,14 +56,14 @@ def test_a_lost_answer_is_asked_for_again(bench: Bench, step: Step, line: Line, 
         bench.sink = patient
     assert type(raised.value) is SinkUnavailable
     assert bench.proxy.briefs() == list(step.sent)
-    assert bench.health() == Health(failures=1)
+    assert bench.health() == Known(failures=1)
     if landed and step.writes:
         assert bench.objects() != before
     elif len(step.sent) == 1:
         assert bench.objects() == before
     # And a second try finds what the first did: one object, the very one
     tried_again(bench, step, known, landed=landed)
-    assert bench.health() == Health()
+    assert bench.health() == Known()
 
 
 def test_silence_ends_with_the_lease(bench: Bench) -> None:
@@ -106,7 +105,7 @@ def test_nobody_listens(bench: Bench, control_plane: ControlPlane) -> None:
     with pytest.raises(SinkUnavailable, match="refused"):
         list(sink.owned(Deadline(30)))
     sink.close()
-    assert bench.health() == Health(failures=2)
+    assert bench.health() == Known(failures=2)
 
 
 @pytest.fixture
@@ -123,7 +122,7 @@ def test_a_certificate_that_is_not_trusted(bench: Bench, stranger: Proxy, contro
     # When a storm is created, Then the operator is told why, and no token was shown to whoever that is
     with pytest.raises(SinkRefused, match="CERTIFICATE_VERIFY_FAILED"):
         sink.put(bench.first, None, Deadline(30))
-    assert bench.health() == Health(refused=1)
+    assert bench.health() == Known(refused=1)
     assert stranger.seen() == []
     # And once the kubeconfig trusts it, no restart is needed
     write_kubeconfig(bench.kubeconfig, stranger.url, stranger.certificate, {"token": token_of(WORKER)})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lua_scripts.budget import FAILURES, Health
+from lua_scripts.budget import FAILURES
 from tasks.manifests import storm_manifest
 from tasks.sinks import Deadline, SinkRefused, SinkThrottled, SinkUnavailable
 from tasks.sinks.errors import SinkInvalid
-from tests.cluster.bench import Bench, ref_of
+from tests.cluster.bench import Bench, Known, ref_of
 from tests.cluster.proxy import Proxy
 from tests.cluster.script import Say
 from tests.support.contents import STORM_NAME, storm
@@ -33,7 +33,7 @@ def test_a_quota_that_is_used_up(bench: Bench) -> None:
     with pytest.raises(SinkRefused, match=r"exceeded quota: few, requested: .*=1, used: .*=1, limited: .*=1"):
         bench.sink.put(second, None, Deadline(30))
     # Then the update is none of the quota's business, the refusal is known to all, and nothing half is there
-    assert bench.health() == Health(refused=1)
+    assert bench.health() == Known(refused=1)
     assert [ref_of(one) for one in bench.objects()] == [updated]
     # And once more are allowed, it goes on
     kubectl(
@@ -66,7 +66,7 @@ def test_a_rule_of_the_definition_is_broken(bench: Bench) -> None:
         with pytest.raises(SinkInvalid, match=r"422 Invalid .*stormAggregation"):
             bench.sink.put(manifest, known, Deadline(30))
     # Then that is no object that is gone, it is known to all, and the object is as it was
-    assert bench.health() == Health(refused=2)
+    assert bench.health() == Known(refused=2)
     assert [ref_of(one) for one in bench.objects()] == [ref]
     # And with whole content it goes on
     assert bench.sink.put(bench.grown, ref, Deadline(30)).uid == ref.uid
@@ -82,7 +82,7 @@ def test_a_consumer_was_faster(bench: Bench) -> None:
     new = bench.sink.put(bench.grown, ref, Deadline(30))
     # Then it is read and written again, without a failure
     assert bench.proxy.briefs() == ["PATCH", "GET", "PATCH", "PATCH status"]
-    assert bench.health() == Health()
+    assert bench.health() == Known()
     [stored] = bench.objects()
     assert (ref_of(stored), stored["metadata"]["labels"]["team"]) == (new, "shop")
 
