@@ -45,6 +45,7 @@ _NODE_LABELS: Final = ("exported_node", "node", "kubernetes_node", "nodename")
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _SLUG_MAX: Final = 63 - len("storm-") - len("-") - 10
 _FINGERPRINT_MAX: Final = 128
+_CAUSE_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,13 @@ def _node(labels: Mapping[str, str]) -> str:
         if found := labels.get(label):
             return found
     return ""
+
+
+def cause_values(labels: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
+    """The values of these labels; '' where an alert has none, or one of more bytes than are worth counting."""
+    values = [_node(labels) if name == "node" else effective(labels, name) for name in names]
+    # A character is four bytes at most: this is asked for every alert, and nearly all values are short.
+    return tuple([v if len(v) * 4 <= _CAUSE_MAX or len(v.encode()) <= _CAUSE_MAX else "" for v in values])
 
 
 def _kind_and_name(labels: Mapping[str, str]) -> tuple[str, str]:

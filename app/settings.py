@@ -71,7 +71,7 @@ class Settings:
 
     cause_labels: tuple[str, ...] = _setting(
         "node,zone,region,namespace,owner,owner_name,image,version", of.up_to(8, of.labels),
-        "labels, 8 at most, whose value is a hint where alerts share it: 90% for node and namespace, else all",
+        "labels, 8 at most, whose value is a hint where 90% of the firing alerts of a storm share it",
     )  # fmt: skip
 
     sink: str = _setting("directory:./manifests", of.sink, "kubernetes, or directory:PATH")

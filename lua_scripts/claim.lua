@@ -7,7 +7,7 @@
 --         { 'busy' }          somebody else holds the lease
 --         { 'idle', at }      nothing is due before `at`
 --         { 'closed' }        the storm's time was over; all of it is forgotten
---         { 'storm', now, header, text, stale }          write the storm's RR
+--         { 'storm', now, header, text, stale, {cause label, value, percent, ...} } write the storm's RR
 --         { 'singles', now, header, text, {single, ...} } write these Singles
 -- The same token may claim again: that renews the lease and the fence. A full Redis does not stop it: it frees first.
 local sid, token, rules = ARGV[1], ARGV[2], unpack_rules(ARGV[4])
@@ -120,7 +120,8 @@ if header.ph ~= 'G' then
   end
   if header.fd == 0 then header.fd = now end
   lease()
-  return { 'storm', now, flat(), redis.call('GET', KEYS[7]), stale and 1 or 0 }
+  local text = redis.call('GET', KEYS[7])
+  return { 'storm', now, flat(), text, stale and 1 or 0, causes_to_say(text, header) }
 end
 
 -- Singles: what each that is due needs now.

@@ -3,9 +3,11 @@
 -- the first write, so that it goes through when Redis is full.
 -- KEYS  see storm.lua
 -- ARGV  1 entry id  2 rules  3 storm id  4 slug  5 namespace  6 storm key as text
---       7 alerts {{fingerprint, 1 firing or 0, startsAt, endsAt, resource id, severity}, ...}  8 {resource id = text}
+--       7 alerts {{fingerprint, 1 firing or 0, startsAt, endsAt, resource id, severity, combination of cause values or 0
+--         where its labels are not known}, ...}  8 {resource id = text}
 --       9 ids of the labels common to the entry's alerts, 6 bytes each
 --       10 {detail, ...} beside the alerts, or {} where it is not at hand
+--       11 {{cause label, ...}, {value, ...}, {combination: {value's place or 0 for each label}, ...}}
 -- Returns { 'gone' }                the entry was taken in before: nothing to do
 --         { 'detail' }              nothing done: the storm gathers, call again with details
 --         { 'ok', new, duplicate, reopened, resolved, outdated, phase }
@@ -56,6 +58,7 @@ local counts = { nw = 0, du = 0, ro = 0, rs = 0, od = 0 }
 local news, news_rids, news_at, singles_touched = {}, {}, {}, {}
 local tombstones, stones = {}, {}
 local unmatched = 0
+local fired_before, phase_before, net_causes, unnamed = header.f, header.ph, {}, 0
 
 -- A member beyond MAX_MEMBERS, or nil: that it fires says its bucket, when it was resolved a tombstone with start and turn.
 local function beyond(fingerprint)
@@ -64,6 +67,16 @@ local function beyond(fingerprint)
   if not fires and not (stone and stone.turn) then return nil end
   stone = stone or {}
   return { state = fires and 'F' or 'R', starts = stone.starts or 0, ends = stone.ends or 0, turn = stone.turn or 0 }
+end
+
+-- A member with the labels of this alert fires (by 1), or no longer does (-1).
+local function tally_cause(alert, by)
+  local combination = alert[7]
+  if combination > 0 then
+    net_causes[combination] = (net_causes[combination] or 0) + by
+  elseif by < 0 then
+    unnamed = unnamed + 1
+  end
 end
 
 local function keep_beyond(fingerprint, stray, by)
@@ -87,6 +100,7 @@ end
 
 local function fires(index, fingerprint, member)
   header.f = header.f + 1
+  tally_cause(alerts[index], 1)
   local field = 's' .. member.severity
   header[field] = header[field] + 1
   count_resource(resource_of(member.rid), 1, header.gn)
@@ -95,8 +109,9 @@ local function fires(index, fingerprint, member)
   news_at[fingerprint] = index
 end
 
-local function rests(member)
+local function rests(alert, member)
   header.f = header.f - 1
+  tally_cause(alert, -1)
   local field = 's' .. member.severity
   header[field] = math.max(0, header[field] - 1)
   count_resource(resource_of(member.rid), -1, header.gn)
@@ -125,6 +140,7 @@ local function take_firing(index, alert, fingerprint, member)
   if unknown[fingerprint] then stones[fingerprint], unknown[fingerprint] = false, nil end
   if header.ph ~= 'G' and header.ph ~= '' and room <= 0 then
     keep_beyond(fingerprint, stray, 1)
+    tally_cause(alert, 1)
     news[#news + 1] = fingerprint
     return class
   end
@@ -140,7 +156,7 @@ local function take_resolved(alert, fingerprint, member)
     local fired = member.state == 'F'
     local class = apply_resolved(member, alert[4], received)
     if class == 'rs' then
-      if fired then rests(member) end
+      if fired then rests(alert, member) end
       header.lr = math.max(header.lr, received)
       tombstones[#tombstones + 1] = struct.pack('>I6I6', now + rules.tombstone, received) .. fingerprint
     end
@@ -152,6 +168,7 @@ local function take_resolved(alert, fingerprint, member)
     local class = apply_resolved(stray, alert[4], received)
     if class == 'rs' then
       keep_beyond(fingerprint, stray, fired and -1 or 0)
+      if fired then tally_cause(alert, -1) end
       header.lr = math.max(header.lr, received)
     end
     return class
@@ -191,6 +208,22 @@ elseif opens then
     .. redis.sha1hex(sid .. ':' .. string.format('%.0f', header.e)):sub(1, 9) .. sid:sub(1, 1)
 end
 
+-- The causes as the last flush said them are kept at the first change after it; of a storm that was never flushed, where
+-- it first declines.
+local causes
+if known and changed or opens then
+  local raw = known and text[4]
+  causes = unpack_causes(raw, fired_before)
+  local flushed = causes.generation ~= header.gn or (header.gn == 0 and not causes.said and header.f < fired_before)
+  if flushed and raw and fired_before > 0 and phase_before ~= 'G' then
+    causes.said = cause_hints(causes, fired_before)
+  end
+  causes.generation = header.gn
+  local labels, values, combinations = unpack(cmsgpack.unpack(ARGV[11]))
+  count_causes(causes, labels, values, combinations, net_causes, unnamed)
+  causes = pack_causes(causes, header.f)
+end
+
 -- write ---------------------------------------------------------------------------------------------------------------
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -226,15 +259,16 @@ if #tombstones > 0 then
   header.nx = earlier(header.nx, now + rules.tombstone)
 end
 
--- the sample, and which of its labels are common to all
-if #news > 0 then
-  local write_text = opens
+-- the sample, which of its labels are common to all, and the causes
+if changed then
+  local write_text = opens or text[4] ~= causes
   if opens then
     text = { ARGV[6], common, details[news_at[news[1]]] or '' }
-  else
+  elseif #news > 0 then
     local kept = shared(text[2], common)
     if kept ~= text[2] then text[2], write_text = kept, true end
   end
+  text[4] = causes
   if write_text then redis.call('SET', KEYS[7], cmsgpack.pack(text)) end
 end
 

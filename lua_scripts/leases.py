@@ -10,7 +10,7 @@ from lua_scripts import packing
 from lua_scripts.keys import ShardKeys, StormKeys, shard_of, storm_key_names
 from lua_scripts.loader import Client, Scripts, translated
 from lua_scripts.packing import Detail, ResourceState, StormText
-from lua_scripts.records import ResourceRecord, Rules, StormRecord
+from lua_scripts.records import Cause, ResourceRecord, Rules, StormRecord
 from lua_scripts.storms import storm_namespace, storm_record, text_fields
 
 WrittenPhase = Literal["", "Active", "Resolved", "Superseded", "Stale"]
@@ -61,6 +61,8 @@ class Claim:
     overflow: int
     worst_severity: int
     singles: tuple[SingleTask, ...] | None
+    causes: tuple[Cause, ...] = ()
+    """Label values that nearly all firing members share; where none fires, those that the last flush told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Leases:
         kind = reply[0].decode()
         if kind not in ("storm", "singles"):
             return NotClaimed(kind)
-        _, now, flat, text, last = reply
+        _, now, flat, text, last, *causes = reply
         header = text_fields(dict(zip(flat[::2], flat[1::2], strict=True)))
         texts = packing.unpack_text(text)
         return Claim(
@@ -166,6 +168,7 @@ class Leases:
             overflow=int(header.get("of", 0)),
             worst_severity=max(0, int(header.get("sx", 1)) - 1),
             singles=tuple(_single_task(raw, texts) for raw in last) if kind == "singles" else None,
+            causes=packing.unpack_causes(causes[0]) if causes else (),
         )
 
     def resources(self, storm_id: str) -> Iterator[tuple[bytes, ResourceState]]:

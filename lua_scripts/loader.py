@@ -28,8 +28,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "letter": ("letters", "letter"),
     "audit": ("audit",),
     "beat": ("beat",),
-    "ingest": ("dedup", "storm", "overflow", "singles", "ingest"),
-    "claim": ("dedup", "storm", "claim"),
+    "ingest": ("dedup", "storm", "overflow", "singles", "causes", "ingest"),
+    "claim": ("dedup", "storm", "causes", "claim"),
     "settle": ("dedup", "storm", "settle"),
     "sweep": ("sweep",),
     "turn": ("turn",),
@@ -42,7 +42,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "unseen": ("unseen",),
 }
 """Callable script -> the files whose text makes it, in order; ``dedup``, ``storm``, ``overflow``, ``singles``,
-``letters`` only define functions."""
+``causes``, ``letters`` only define functions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack
 
-from lua_scripts.records import ResourceRecord
+from lua_scripts.records import Cause, ResourceRecord
 
 _HEX16: Final = re.compile(r"[0-9a-f]{16}")
 GENERATIONS: Final = 32768
@@ -142,7 +142,7 @@ def unpack_key(raw: bytes) -> dict[str, str]:
 
 def unpack_text(raw: bytes) -> StormText:
     """A text record."""
-    _, common, packed = unpack(raw)
+    _, common, packed, *_ = unpack(raw)
     sample = unpack_detail(packed)
     ids = {common[at : at + _LABEL_ID] for at in range(0, len(common), _LABEL_ID)}
     labels = sample.labels.items() if sample else ()
@@ -152,3 +152,21 @@ def unpack_text(raw: bytes) -> StormText:
 def pack_key(key: tuple[tuple[str, str], ...]) -> bytes:
     """A storm key as the text record holds it."""
     return pack([list(pair) for pair in key])
+
+
+def pack_causes(labels: Sequence[str], rows: Sequence[tuple[str, ...] | None]) -> tuple[list[int], bytes]:
+    """(which combination of values each row is, 0 where that is not known; what ingest needs to count them).
+
+    Alerts of a storm repeat each other: each value is sent once, and each combination of them.
+    """
+    values: dict[str, int] = {"": 0}
+    combinations: dict[tuple[str, ...], int] = {}
+    places = [0 if row is None else combinations.setdefault(row, len(combinations) + 1) for row in rows]
+    packed = [[values.setdefault(value, len(values)) for value in row] for row in combinations]
+    return places, pack([list(labels), list(values)[1:], packed])
+
+
+def unpack_causes(flat: Sequence[Any]) -> tuple[Cause, ...]:
+    """Hints as causes.lua tells them."""
+    triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    return tuple(Cause(label.decode(), value.decode(), int(percent)) for label, value, percent in triples)

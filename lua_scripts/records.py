@@ -174,6 +174,17 @@ class StormAlert:
     name: str
     namespace: str
     node: str
+    causes: tuple[str, ...] | None = ()
+    """The values of the entry's cause labels, '' for none; None where its labels are not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A label value that at least so many percent of a storm's firing members share."""
+
+    label: str
+    value: str
+    percent: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,10 @@ TYPES: Final[Mapping[str, StormType]] = {"": "", "p": "pattern", "r": "rate"}
 
 @dataclass(frozen=True, slots=True)
 class EntryToTake:
-    """An entry ready for ``ingest``; ``details`` runs parallel to ``alerts``, or is empty where it is not at hand."""
+    """An entry ready for ``ingest``; ``details`` runs parallel to ``alerts``, or is empty where it is not at hand.
+
+    ``cause_labels``: of which labels it is counted what firing members share; those that the key does not say.
+    """
 
     entry_id: str
     storm_id: str
@@ -39,6 +42,7 @@ class EntryToTake:
     alerts: Sequence[StormAlert]
     common: Mapping[str, str]
     details: Sequence[Detail] = ()
+    cause_labels: Sequence[str] = ()
 
 
 def text_fields(raw: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -108,18 +112,20 @@ class Storms:
 
     @staticmethod
     def _arguments(entry: EntryToTake, rules: bytes) -> list[str | bytes | int]:
-        alerts: list[tuple[bytes, int, int, int, bytes, int]] = []
+        alerts: list[tuple[bytes, int, int, int, bytes, int, int]] = []
         texts: dict[bytes, bytes] = {}
         own = dict(entry.key).get("namespace", "")
-        for alert in entry.alerts:
+        places, causes = packing.pack_causes(entry.cause_labels, [alert.causes for alert in entry.alerts])
+        for alert, place in zip(entry.alerts, places, strict=True):
             rid, text = packing.pack_resource(alert.kind, alert.name, alert.namespace, alert.node, own)
             texts[rid] = text
             fingerprint = packing.pack_fingerprint(alert.fingerprint)
-            alerts.append((fingerprint, int(alert.firing), alert.starts_at_ms, alert.ends_at_ms, rid, alert.severity))
+            times = alert.starts_at_ms, alert.ends_at_ms
+            alerts.append((fingerprint, int(alert.firing), *times, rid, alert.severity, place))
         return [
             entry.entry_id, rules, entry.storm_id, entry.slug, entry.namespace, packing.pack_key(entry.key),
             packing.pack(alerts), packing.pack(texts), packing.pack_common(entry.common),
-            packing.pack([packing.pack_detail(detail) for detail in entry.details]),
+            packing.pack([packing.pack_detail(detail) for detail in entry.details]), causes,
         ]  # fmt: skip
 
     @staticmethod

@@ -98,7 +98,7 @@ def storm_content(
         fence=storm.fence,
         observed_at_ms=claim.now_ms,
         silenced=storm.silenced,
-        causes=cause_hints(cause_labels, storm.key, claim.text.common, shown, claim.overflow),
+        causes=cause_hints(cause_labels, storm.key, claim.causes),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from app.alerts import Alert, severity_rank, slug, target_resource
+from app.alerts import Alert, cause_values, severity_rank, slug, target_resource
 from app.entries import BadEntry, Entry, alerts_in, pack, unpack
 from app.letters import make_letter
 from app.times import rfc3339
@@ -47,7 +47,7 @@ class Drained:
         self.outdated += taken.outdated
 
 
-def storm_alert(alert: Alert) -> StormAlert:
+def storm_alert(alert: Alert, cause_labels: Sequence[str] = ()) -> StormAlert:
     """An alert as the scripts take it."""
     resource = target_resource(alert.labels)
     return StormAlert(
@@ -60,6 +60,8 @@ def storm_alert(alert: Alert) -> StormAlert:
         name=resource.name,
         namespace=resource.namespace,
         node=resource.node,
+        # Without any label it is a resolve that was presumed: the alert itself has some.
+        causes=cause_values(alert.labels, cause_labels) if alert.labels else None,
     )
 
 
@@ -83,28 +85,32 @@ def common_labels(alerts: Sequence[Alert]) -> Mapping[str, str]:
     return dict(shared)
 
 
-def to_take(entry_id: str, entry: Entry, *, details: bool) -> EntryToTake:
+def to_take(entry_id: str, entry: Entry, cause_labels: Sequence[str] = (), *, details: bool) -> EntryToTake:
     """An entry as ``Storms.ingest`` takes it."""
-    name = dict(entry.key).get("alertname", "")
+    key = dict(entry.key)
+    name = key.get("alertname", "")
+    unsaid = [label for label in cause_labels if label not in key]
     return EntryToTake(
         entry_id=entry_id,
         storm_id=entry.storm_id,
         slug=slug(name),
         namespace=entry.namespace,
         key=entry.key,
-        alerts=[storm_alert(alert) for alert in entry.alerts],
+        alerts=[storm_alert(alert, unsaid) for alert in entry.alerts],
         common=common_labels(entry.alerts),
         details=[Detail(a.labels, a.annotations, a.generator_url) for a in entry.alerts] if details else (),
+        cause_labels=unsaid,
     )
 
 
 class Drain:
     """Drains shards; all state is in Redis, so any number of drains may run at once."""
 
-    def __init__(self, inbox: Inbox, storms: Storms, rules: Rules) -> None:
+    def __init__(self, inbox: Inbox, storms: Storms, rules: Rules, cause_labels: Sequence[str] = ()) -> None:
         self._inbox = inbox
         self._storms = storms
         self._rules = rules
+        self._cause_labels = cause_labels
 
     def run(self, shard: int, budget_s: float = TIME_BUDGET_S) -> Drained:
         """Drains until the inbox is empty or the budget is used up. Raises ``StoreError``; what was done stays done."""
@@ -128,11 +134,11 @@ class Drain:
         calls = []
         for entry_id, entry in entries.items():
             # Only the first entry of a storm that gathers brings details: it may well complete the threshold.
-            calls.append(to_take(entry_id, entry, details=entry.storm_id in gathering))
+            calls.append(to_take(entry_id, entry, self._cause_labels, details=entry.storm_id in gathering))
             gathering.discard(entry.storm_id)
         wanting = self._ingest(shard, calls, entries, drained)
         if wanting:
-            again = [to_take(entry_id, entries[entry_id], details=True) for entry_id in wanting]
+            again = [to_take(each, entries[each], self._cause_labels, details=True) for each in wanting]
             self._ingest(shard, again, entries, drained)
 
     def _gathering(self, storm_ids: Sequence[str]) -> set[str]:

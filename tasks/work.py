@@ -22,7 +22,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 def ingest(services: Services, shard: int, budget_s: float = TIME_BUDGET_S) -> Drained:
     """Drains a shard's inbox. Raises ``StoreError``."""
-    return Drain(services.inbox, services.storms, services.rules).run(shard, budget_s)
+    drain = Drain(services.inbox, services.storms, services.rules, services.settings.cause_labels)
+    return drain.run(shard, budget_s)
 
 
 def aggregate(services: Services, storm_id: str) -> Aggregated:

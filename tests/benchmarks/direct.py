@@ -6,6 +6,7 @@ import itertools
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from app.alerts import Alert, storm_id, storm_key
 from app.cli.payloads import PostedAlert
@@ -18,6 +19,8 @@ from tasks.ingest import to_take
 from tasks.services import Services
 from tasks.work import ingest
 from tests.support.redis_server import RedisServer
+
+CAUSE_LABELS: Final = load({}).cause_labels
 
 
 def services(server: RedisServer, folder: Path, **settings: str) -> Services:
@@ -53,7 +56,7 @@ def accept(services: Services, alerts: Sequence[Alert]) -> list[NewEntry]:
 
 def call_for(entry: NewEntry) -> EntryToTake:
     """The script call of an entry whose storm is active already."""
-    return to_take(entry.entry_id, unpack(entry.payload), details=False)
+    return to_take(entry.entry_id, unpack(entry.payload), CAUSE_LABELS, details=False)
 
 
 def record(services: Services, alerts: Sequence[Alert]) -> None:

@@ -1,7 +1,8 @@
-"""A storm's RR says what nearly all of its firing alerts share, and ceases to when that is no longer so."""
+"""A storm's RR says what nearly all firing alerts share, ceases to when that is no longer so, and keeps it at last."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,33 +13,50 @@ from tests.support.waiting import wait_until
 from tests.support.webhook import Alert, at
 
 
-def pods(scene: Scene, nodes: list[str]) -> list[Alert]:
-    """A pod on each of the nodes, all of one zone."""
-    alerts = scene.pods(len(nodes))
+def pods(scene: Scene, places: Sequence[tuple[str, str]]) -> list[Alert]:
+    """A pod in each of the places, a node and a zone, all of one image."""
     return [
-        replace(alert, labels={**alert.labels, "node": node, "zone": "b"})
-        for alert, node in zip(alerts, nodes, strict=True)
+        replace(
+            alert, labels={**alert.labels, "node": node, "exported_zone": zone, "zone": "scraper", "image": "web:7"}
+        )
+        for alert, (node, zone) in zip(scene.pods(len(places)), places, strict=True)
     ]
 
 
-def hint(stack: Stack, scene: Scene) -> list[dict[str, Any]]:
-    [rr] = [rr for rr in stack.objects(scene.key()) if rr["spec"]["type"] == "Storm"] or [None]
-    return [] if rr is None else list(rr["spec"]["stormAggregation"].get("causeHint", []))
+def storm_of(stack: Stack, scene: Scene) -> tuple[str, list[tuple[str, str, float]]]:
+    """(phase, hints) of the storm's RR."""
+    found: list[dict[str, Any]] = [rr for rr in stack.objects(scene.key()) if rr["spec"]["type"] == "Storm"]
+    if not found:
+        return "", []
+    [rr] = found
+    hints = rr["spec"]["stormAggregation"].get("causeHint", [])
+    return rr["status"]["phase"], [(each["label"], each["value"], each["share"]) for each in hints]
 
 
-def test_a_hint_follows_what_fires(tmp_path: Path) -> None:
+def wait_for(stack: Stack, scene: Scene, phase: str, *hints: tuple[str, str, float]) -> None:
+    wanted = phase, list(hints)
+    wait_until(lambda: storm_of(stack, scene) == wanted, str(wanted), describe=lambda: storm_of(stack, scene))
+
+
+def test_a_hint_follows_what_fires_and_stays_when_it_is_over(tmp_path: Path) -> None:
     with Stack(tmp_path, workers=1) as stack:
-        # Given 19 of 20 pods on one node
+        # Given 19 of 20 pods in one zone, 16 of them on one node
         scene = new_scene()
-        alerts = pods(scene, ["n1"] * 19 + ["n2"])
+        alerts = pods(scene, [("n1", "b")] * 16 + [("n2", "b")] * 3 + [("n3", "c")])
         stack.post(alerts)
-        wanted = [{"label": "zone", "value": "b", "share": 1.0}, {"label": "node", "value": "n1", "share": 0.95}]
-        wait_until(lambda: hint(stack, scene) == wanted, "the hint", describe=lambda: hint(stack, scene))
-        # When most of those on that node resolve
-        stack.post([alert.resolved(at(60)) for alert in alerts[:15]])
-        # Then the node is no hint any more: four of the five that fire are not enough
-        wait_until(lambda: hint(stack, scene) == wanted[:1], "no node", describe=lambda: hint(stack, scene))
-        # And when the other one resolves as well, it is all of them
-        stack.post([alerts[19].resolved(at(60))])
-        all_of_them = [wanted[1] | {"share": 1.0}, wanted[0]]
-        wait_until(lambda: hint(stack, scene) == all_of_them, "the node again", describe=lambda: hint(stack, scene))
+        # Then the zone is a hint, of which the scrape's own label says nothing, and the node is not
+        wait_for(stack, scene, "Active", ("image", "web:7", 1.0), ("zone", "b", 0.95))
+        # When three quarters of those on that node resolve
+        stack.post([alert.resolved(at(60)) for alert in alerts[:12]])
+        # Then seven of eight are not enough
+        wait_for(stack, scene, "Active", ("image", "web:7", 1.0))
+        # And when those on other nodes resolve as well, it is all of them
+        stack.post([alert.resolved(at(60)) for alert in alerts[16:]])
+        last = ("node", "n1", 1.0), ("zone", "b", 1.0), ("image", "web:7", 1.0)
+        wait_for(stack, scene, "Active", *last)
+        # When the rest resolves; Then the RR still says what it said last
+        stack.post([alert.resolved(at(120)) for alert in alerts[12:16]])
+        wait_for(stack, scene, "Resolved", *last)
+        # And one that comes again counts for itself
+        stack.post([replace(alerts[19], starts_at=at(180))])
+        wait_for(stack, scene, "Active", ("node", "n3", 1.0), ("zone", "c", 1.0), ("image", "web:7", 1.0))
