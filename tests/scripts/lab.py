@@ -108,6 +108,7 @@ class Lab:
 
     client: redis.Redis
     rules: Rules = RULES
+    cause_labels: Sequence[str] = ()
     entries: dict[str, EntryToTake] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -129,6 +130,7 @@ class Lab:
             f"delivery-{next(self.numbers)}-{len(alerts)}", storm, "down", "shop", tuple(key_labels.items()), alerts,
             key_labels,
             [Detail(key_labels | {"pod": alert.name}, {}, "") for alert in alerts] if details else [],
+            self.cause_labels,
         )  # fmt: skip
         self.entries[entry.entry_id] = entry
         return entry

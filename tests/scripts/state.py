@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -40,6 +40,16 @@ class Single:
 
 
 @dataclass(frozen=True)
+class Causes:
+    """``said`` is flat, or None where it is not known what the last flush said."""
+
+    firing: int = 0
+    generation: int = 0
+    said: list[str | int] | None = None
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class State:
     """Keys that are absent read as empty; header fields that are absent as 0 or ''."""
 
@@ -52,6 +62,7 @@ class State:
     rate: dict[str, int]
     pattern_size: int
     due: int | None
+    causes: Causes
 
     def __getitem__(self, field: str) -> Any:
         return self.header[field]
@@ -81,6 +92,20 @@ def read_single(raw: bytes) -> Single:
     assert all(isinstance(number, int) for number in (opened, last, flaps, *more)), raw
     assert all(isinstance(text, str) for text in (uid, version, namespace)), raw
     return Single(state, opened, last, flaps, wrote, more[0] if more else 0)
+
+
+def read_causes(text: bytes) -> Causes:
+    """The 4th part of a storm's text: no label without a value, no value without a member, and bounded."""
+    _, _, _, *more = msgpack.unpackb(text, raw=True)
+    if not more:
+        return Causes()
+    [packed] = more
+    firing, generation, said, *tables = msgpack.unpackb(packed)
+    counts = dict(zip(tables[::2], tables[1::2], strict=True))
+    assert all(1 <= len(values) <= 16 for values in counts.values()), counts
+    assert all(isinstance(n, int) and n > 0 for values in counts.values() for n in values.values()), counts
+    assert firing > 0 or not counts
+    return Causes(firing, generation, None if said is False else list(said), counts)
 
 
 def read_header(raw: dict[bytes, bytes]) -> dict[str, Any]:
@@ -126,6 +151,7 @@ def read_state(client: redis.Redis, storm: str) -> State | None:
         rate=scores(keys.rate),
         pattern_size=client.zcard(keys.pattern),
         due=None if due is None else int(due),
+        causes=read_causes(client.get(keys.text)),
     )  # fmt: skip
 
 
