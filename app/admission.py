@@ -24,9 +24,12 @@ HEADROOM_MIN: Final = 1024 * 1024
 PER_STORM: Final = 1320
 PER_ALERT: Final = 290
 PER_SINGLE: Final = 300
+PER_COUNTED: Final = 300
 TEXT: Final = 1.2
 GATHERING: Final = 10
 """Alerts of a storm key of which Singles and details are kept, before they are a storm."""
+COUNTED: Final = 16
+"""Alerts of a storm key that may each bring values of its own to what is counted of causes: no more are kept."""
 
 
 def state_of(entries: int, alerts: int, payload: int) -> int:
@@ -36,7 +39,8 @@ def state_of(entries: int, alerts: int, payload: int) -> int:
     gathering = min(alerts, entries * GATHERING) / alerts
     # Texts: of those that gather all of it, of each storm one sample more, of the others the names of resources.
     texts = TEXT * payload * (TEXT * gathering + entries / alerts + 1 - gathering)
-    return int(PER_STORM * entries + alerts * (PER_ALERT + PER_SINGLE * gathering) + texts)
+    causes = PER_COUNTED * min(alerts, entries * COUNTED)
+    return int(PER_STORM * entries + alerts * (PER_ALERT + PER_SINGLE * gathering) + causes + texts)
 
 
 def state_of_all(entries: Iterable[NewEntry]) -> int:

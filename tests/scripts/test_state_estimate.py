@@ -30,18 +30,22 @@ def noise(length: int) -> str:
     return "".join(RANDOM.choices(LETTERS, k=length))
 
 
-def alert(name: str, number: int, *, annotation: int = 0, label: int = 0, pod: int = 5) -> Alert:
+def alert(name: str, number: int, *, annotation: int = 0, label: int = 0, pod: int = 5, causes: int = 0) -> Alert:
+    """``causes``: how long the values of all cause labels are, apart from their names."""
     labels = {
         "alertname": name, "namespace": "shop", "cluster": "c1", "severity": "critical", "container": "app",
         "pod": f"{name.lower()}-{number}-{noise(pod)}", "extra": noise(label),
     }  # fmt: skip
+    if causes:
+        labels |= {each: f"{each}-{noise(causes)}" for each in SETTINGS.cause_labels}
+        labels["namespace"] = "shop"
     annotations = {"summary": "it is bad", "description": f"pod {number} is bad", "extra": noise(annotation)}
     return Alert(f"{RANDOM.getrandbits(64):016x}", True, 1_790_000_000_000, 0, labels, annotations, "http://p/graph")
 
 
-def spread(names: int, each: int, *, pods: int = 0, annotation: int = 0, label: int = 0, pod: int = 5) -> list[Alert]:
+def spread(names: int, each: int, *, pods: int = 0, **lengths: int) -> list[Alert]:
     return [
-        alert(f"A{name}", number % pods if pods else number, annotation=annotation, label=label, pod=pod)
+        alert(f"A{name}", number % pods if pods else number, **lengths)
         for name in range(names)
         for number in range(each)
     ]
@@ -57,6 +61,11 @@ SHAPES: dict[str, tuple[Callable[[], list[Alert]], float]] = {
     "200 keys with 4 long Singles each": (lambda: spread(200, 4, annotation=2_000), 2),
     "100 Singles with long labels": (lambda: spread(100, 1, label=10_000), 2),
     "10 storms of 500, long names": (lambda: spread(10, 500, pod=200), 2),
+    "2,000 Singles with cause labels": (lambda: spread(2_000, 1, causes=20), 2),
+    "500 keys with 4 Singles each and cause labels": (lambda: spread(500, 4, causes=20), 2),
+    "200 storms of 15 with cause labels": (lambda: spread(200, 15, causes=5), 7),
+    "200 storms of 15 with long cause labels": (lambda: spread(200, 15, causes=150), 2),
+    "10 storms of 500 with cause labels": (lambda: spread(10, 500, causes=10), 2),
 }
 """What is delivered, and how many times as much as it becomes the estimate may be."""
 
@@ -78,7 +87,7 @@ def test_the_estimate_is_on_the_safe_side(shape: str, tmp_path: Path) -> None:
             inbox.accept(shard, made)
         waiting = Load(read_memory(server.client), inbox.waiting()).future - before
         for shard in entries:
-            Drain(inbox, Storms(server.client), rules_of(SETTINGS)).run(shard, 60)
+            Drain(inbox, Storms(server.client), rules_of(SETTINGS), SETTINGS.cause_labels).run(shard, 60)
         state = read_memory(server.client).used - before
         assert inbox.depth().entries == 0
     finally:
