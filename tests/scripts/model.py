@@ -12,7 +12,7 @@ CLASSES = ("new", "duplicate", "reopened", "resolved", "outdated")
 
 @dataclass
 class Member:
-    """``turn``: when the alert that resolved or reopened it last was received."""
+    """``turn``: when the alert that resolved or reopened it last was received. ``causes``: a value for each label."""
 
     starts: int
     resource: str
@@ -20,6 +20,7 @@ class Member:
     ends: int = 0
     turn: int = 0
     severity: int = 2
+    causes: tuple[str, ...] = ()
 
     def fire(self, starts: int, received: int) -> str:
         if self.firing:
@@ -96,6 +97,8 @@ class Storm:
     listed: dict[str, int] | None = None
     worst: int = 0
     common: dict[str, str] = field(default_factory=dict)
+    said: dict[int, tuple[str, int]] = field(default_factory=dict)
+    stale_singles: int = 0
     receipts: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     @property
@@ -104,6 +107,15 @@ class Storm:
 
     def resources(self) -> dict[str, int]:
         return dict(Counter(member.resource for member in self.members.values() if member.firing))
+
+    def shared(self) -> dict[int, tuple[str, int]]:
+        """Of which cause label, by its place, nine tenths of the firing members share a value, and its percent."""
+        found = {}
+        for at, values in enumerate(zip(*(one.causes for one in self.members.values() if one.firing), strict=True)):
+            [(value, count)] = Counter(values).most_common(1)
+            if count * 10 >= self.firing * 9:
+                found[at] = value, count * 100 // self.firing
+        return found
 
     def covered(self) -> dict[str, Single]:
         """The Singles that the storm's RR supersedes: named, and not Resolved already."""
@@ -139,7 +151,8 @@ class Model:
             if known and alert.starts_at_ms < ends:
                 return "outdated"
             self.stones.pop(name, None)
-            storm.members[name] = Member(alert.starts_at_ms, alert.name, severity=alert.severity)
+            causes = alert.causes or ()
+            storm.members[name] = Member(alert.starts_at_ms, alert.name, severity=alert.severity, causes=causes)
             return "new"
         if known and alert.ends_at_ms == ends:
             return "duplicate"
@@ -267,7 +280,7 @@ class Model:
         if storm.firing == 0:
             storm.phase = "RESOLVED"
         else:
-            storm.listed = storm.resources()
+            storm.listed, storm.said = storm.resources(), storm.shared()
             storm.worst = max(member.severity for member in storm.members.values() if member.firing)
         storm.flush_due = storm.flush_due or self.now
         total = storm.counts["new"] + storm.counts["reopened"]
@@ -344,6 +357,7 @@ class Model:
             single.since, due = single.since or self.now, self.now + retry_ms
         elif phase == "T" and member.firing and gathers and self.now >= single.last + rules.stale_after:
             del storm.singles[name], storm.members[name]
+            storm.stale_singles += 1
             return
         else:
             single.state, single.wrote = "W", phase

@@ -12,6 +12,7 @@ from tasks.content import shown_resources, single_content, single_name, storm_co
 from tasks.manifests import FENCE_ANNOTATION, Manifest, manifest_digest, single_manifest, storm_manifest
 from tests.scripts.model import Storm
 
+CAUSE_LABELS: Final = ("pod", "severity")
 MAX_RESOURCES: Final = 4
 """Fewer than there are pods, so that some are left out."""
 
@@ -59,7 +60,7 @@ def render(leases: Leases, claim: Claim) -> Rendered:
     dropped = {one.fingerprint for one in singles if one.state == "pending" or one.wrote == "Resolved"}
     covered = [one for one in singles if one.fingerprint not in dropped]
     names = [single_name(one.fingerprint, one.opened_ms) for one in covered]
-    manifest = storm_manifest(storm_content(claim, shown, names, MAX_RESOURCES))
+    manifest = storm_manifest(storm_content(claim, shown, names, MAX_RESOURCES, CAUSE_LABELS))
     digest, still_open = manifest_digest(manifest), [one for one in covered if one.state != "superseded"]
     writes = {"": Write(manifest)} if not claim.uid or digest != claim.digest else {}
     for one in still_open:
@@ -105,6 +106,7 @@ def _words(manifest: Manifest) -> Words:
     return words | {
         "stormType": said["stormType"], "alertCount": said["alertCount"], "totalAlerts": said["totalAlerts"],
         "resources": [(each["kind"], each["name"], each["alertCount"]) for each in said["affectedResources"]],
+        "causes": {each["label"]: (each["value"], each["share"]) for each in said.get("causeHint", [])},
         "omitted": said["omittedResources"], "byKind": said["totals"]["byKind"], "supersedes": said["supersedes"],
     }  # fmt: skip
 
@@ -131,7 +133,10 @@ class Expected:
 
 
 def storm_words(storm: Storm, claim: Claim, shown: list[ResourceRecord]) -> Words:
-    """Of the storm's RR. When a resource was first seen is taken from ``shown``, all else from the model."""
+    """Of the storm's RR. When a resource was first seen is taken from ``shown``, all else from the model.
+
+    But for the causes: they may say less than is so, and it is compared at the claim whether they do.
+    """
     first = {record.name: record.first_seen_ms for record in shown}
     listed = storm.listed
     if listed is None:
@@ -147,6 +152,7 @@ def storm_words(storm: Storm, claim: Claim, shown: list[ResourceRecord]) -> Word
         "severity": severity, "labels": dict(storm.common), "stormType": storm.type, "alertCount": firing,
         "totalAlerts": storm.counts["new"] + storm.counts["reopened"],
         "resources": [("Pod", name, listed[name]) for name in worst[:MAX_RESOURCES]],
+        "causes": {cause.label: (cause.value, cause.percent / 100) for cause in claim.causes},
         "omitted": max(0, len(worst) - MAX_RESOURCES), "byKind": {"Pod": len(worst)} if worst else {},
         "supersedes": sorted(single_name(name, one.opened) for name, one in storm.covered().items()),
     }  # fmt: skip

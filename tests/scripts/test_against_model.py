@@ -14,14 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from app.settings import load
 from lua_scripts.keys import shard_of
-from lua_scripts.leases import NotClaimed, SingleOutcome
+from lua_scripts.leases import Claim, NotClaimed, SingleOutcome
 from lua_scripts.packing import Detail
 from lua_scripts.records import Ledger, NewEntry, Rules, StormAlert, Taken
 from lua_scripts.storms import EntryToTake
 from tasks.content import single_name
 from tests.scripts.lab import STORM, Clock, Lab, firing, resolved
 from tests.scripts.model import CLASSES, Model, Storm
-from tests.scripts.shelf import Expected, Rendered, Shelf, Words, render, single_words, storm_words
+from tests.scripts.shelf import CAUSE_LABELS, Expected, Rendered, Shelf, Words, render, single_words, storm_words
 from tests.scripts.state import State, read_unknown
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
@@ -54,12 +54,14 @@ def labels_of(name: str) -> dict[str, str]:
 
 def fires(name: str, starts: int) -> StormAlert:
     labels = labels_of(name)
-    return firing(name, starts, pod=labels["pod"], severity=RANKS[labels["severity"]])
+    alert = firing(name, starts, pod=labels["pod"], severity=RANKS[labels["severity"]])
+    return replace(alert, causes=tuple(labels[label] for label in CAUSE_LABELS))
 
 
 def resolves(name: str, ends: int) -> StormAlert:
     labels = labels_of(name)
-    return resolved(name, ends, pod=labels["pod"], severity=RANKS[labels["severity"]])
+    alert = resolved(name, ends, pod=labels["pod"], severity=RANKS[labels["severity"]])
+    return replace(alert, causes=tuple(labels[label] for label in CAUSE_LABELS))
 
 
 def common_of(alerts: Sequence[StormAlert]) -> dict[str, str]:
@@ -111,7 +113,8 @@ class Histories(RuleBasedStateMachine):
         ignored = sum(any(matcher.matches(labels) for matcher in IGNORE) for labels in delivered)
         self.model.accept(len(delivered) - len(noise), len(noise))
         details = [Detail(labels_of(alert.fingerprint), {}, "") for alert in entry]
-        taken = replace(self.lab.entry(*entry), common=common_of(entry) if entry else {}, details=details)
+        common = common_of(entry) if entry else {}
+        taken = replace(self.lab.entry(*entry), common=common, details=details, cause_labels=CAUSE_LABELS)
         stored = [NewEntry(taken.entry_id, STORM, len(entry), b"payload")] if entry else []
         self.lab.inbox.accept(shard_of(STORM), stored, ignored=ignored)
         return taken, self.model.now
@@ -243,6 +246,7 @@ class Histories(RuleBasedStateMachine):
             # A storm that was over before it was ever written lists what it was; the tests of its life look at that.
             if content[-1] is not None:
                 assert self.lab.listed(claim) == content[-1]
+                self._compare_causes(claim)
         else:
             assert kind == "singles"
             assert {s.fingerprint: (s.want, _code(s.wrote), s.flaps, s.opened_ms) for s in claim.singles} == content
@@ -357,6 +361,17 @@ class Histories(RuleBasedStateMachine):
         assert {name: stone for name, stone in stones.items() if stone[1] > model.now} == live
         self._compare_totals()
         assert self.shelf.words() == self.expected.words()
+
+    def _compare_causes(self, claim: Claim) -> None:
+        """What is told is so, or was at the last flush; all of it is told, unless a Single went stale unseen."""
+        assert self.model.storm is not None
+        said = {CAUSE_LABELS[at]: one for at, one in self.model.storm.said.items()}
+        told = {cause.label: (cause.value, cause.percent) for cause in claim.causes}
+        if self.model.storm.stale_singles:
+            assert all(label in said and said[label][0] == told[label][0] for label in told)
+            assert all(told[label][1] <= said[label][1] for label in told)
+        else:
+            assert told == said
 
     def _compare_totals(self) -> None:
         model, totals = self.model, self.lab.inbox.totals()
