@@ -63,9 +63,9 @@ local function make_room(counts)
   if size >= MOST_VALUES then counts[fewest] = nil end
 end
 
--- Counts what an entry changed: `net` is combination of values -> how many more of its members fire, `unnamed` how many
--- left whose labels are not known. Labels that the entry does not name are no longer asked for.
-local function count_causes(causes, labels, values, combinations, net, unnamed)
+-- Labels that the entry does not name are no longer asked for.
+local function count_causes(causes, entry, net, unnamed)
+  local labels, values, combinations = unpack(entry)
   local kept = {}
   for at, label in ipairs(labels) do
     local by_value, counts, new = {}, causes.counts[label] or {}, {}
@@ -88,6 +88,19 @@ local function count_causes(causes, labels, values, combinations, net, unnamed)
   end
   causes.counts = kept
   lower_causes(causes, unnamed)
+end
+
+-- The causes, packed, after an entry: `before` are phase and members firing before it, `net` is combination of values ->
+-- how many more of its members fire, `unnamed` how many left whose labels are not known. What the last flush said is
+-- kept at the first change after it; of a storm that was never flushed, what was so when it first declined.
+local function recount_causes(raw, before, header, entry, net, unnamed)
+  local causes = unpack_causes(raw, before.f)
+  local flushed = causes.generation ~= header.gn
+  local declines = header.gn == 0 and not causes.said and header.f < before.f
+  if raw and (flushed or declines) and before.f > 0 and before.ph ~= 'G' then causes.said = cause_hints(causes, before.f) end
+  causes.generation = header.gn
+  count_causes(causes, cmsgpack.unpack(entry), net, unnamed)
+  return pack_causes(causes, header.f)
 end
 
 -- What the RR of a storm is to say; of one that is resolved, what the last flush said.

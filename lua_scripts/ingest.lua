@@ -58,7 +58,7 @@ local counts = { nw = 0, du = 0, ro = 0, rs = 0, od = 0 }
 local news, news_rids, news_at, singles_touched = {}, {}, {}, {}
 local tombstones, stones = {}, {}
 local unmatched = 0
-local fired_before, phase_before, net_causes, unnamed = header.f, header.ph, {}, 0
+local before, net_causes, unnamed = { f = header.f, ph = header.ph }, {}, 0
 
 -- A member beyond MAX_MEMBERS, or nil: that it fires says its bucket, when it was resolved a tombstone with start and turn.
 local function beyond(fingerprint)
@@ -208,20 +208,9 @@ elseif opens then
     .. redis.sha1hex(sid .. ':' .. string.format('%.0f', header.e)):sub(1, 9) .. sid:sub(1, 1)
 end
 
--- The causes as the last flush said them are kept at the first change after it; of a storm that was never flushed, where
--- it first declines.
 local causes
 if known and changed or opens then
-  local raw = known and text[4]
-  causes = unpack_causes(raw, fired_before)
-  local flushed = causes.generation ~= header.gn or (header.gn == 0 and not causes.said and header.f < fired_before)
-  if flushed and raw and fired_before > 0 and phase_before ~= 'G' then
-    causes.said = cause_hints(causes, fired_before)
-  end
-  causes.generation = header.gn
-  local labels, values, combinations = unpack(cmsgpack.unpack(ARGV[11]))
-  count_causes(causes, labels, values, combinations, net_causes, unnamed)
-  causes = pack_causes(causes, header.f)
+  causes = recount_causes(known and text[4], before, header, ARGV[11], net_causes, unnamed)
 end
 
 -- write ---------------------------------------------------------------------------------------------------------------

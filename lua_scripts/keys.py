@@ -100,7 +100,7 @@ class StormKeys:
 
     @property
     def text(self) -> str:
-        """String: storm key, common labels and the sample alert, packed."""
+        """String: storm key, common labels, the sample alert, and counts of what members share, packed."""
         return self._key("t")
 
     @property
