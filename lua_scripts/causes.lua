@@ -53,14 +53,26 @@ local function cause_hints(causes, firing)
   return hints
 end
 
--- A full table makes room where it counts the fewest.
-local function make_room(counts)
-  local size, fewest = 0, nil
-  for value, count in pairs(counts) do
-    size = size + 1
-    if not fewest or count < counts[fewest] then fewest = value end
+-- A full table makes room where it counts the fewest: for one new value of an entry whatever that counts, lest those who
+-- came first keep all places, and for others that count more.
+local function add_values(counts, new)
+  local size, fewest, made_room = 0, nil, false
+  for _ in pairs(counts) do size = size + 1 end
+  for value, by in pairs(new) do
+    if size < MOST_VALUES then
+      counts[value], size = by, size + 1
+    else
+      if not fewest then
+        for known, count in pairs(counts) do
+          if not fewest or count < counts[fewest] then fewest = known end
+        end
+      end
+      if not made_room or by > counts[fewest] then
+        counts[fewest] = nil
+        counts[value], fewest, made_room = by, nil, true
+      end
+    end
   end
-  if size >= MOST_VALUES then counts[fewest] = nil end
 end
 
 -- Labels that the entry does not name are no longer asked for.
@@ -80,10 +92,7 @@ local function count_causes(causes, entry, net, unnamed)
         new[value] = by
       end
     end
-    for value, by in pairs(new) do
-      make_room(counts)
-      counts[value] = by
-    end
+    add_values(counts, new)
     kept[label] = counts
   end
   causes.counts = kept

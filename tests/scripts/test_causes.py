@@ -130,6 +130,22 @@ def test_a_full_table_gives_the_place_of_the_fewest(zones: Lab, clock: Clock) ->
     assert zones.opened().causes.counts["zone"] == {f"z{at}": 2 for at in range(15)} | {"z15": 3}
 
 
+def test_of_many_that_come_at_once_those_that_count_more_take_a_place(zones: Lab, clock: Clock) -> None:
+    # Given a full table, two members each; When an entry brings twenty other zones, two of them more than once
+    for at in range(16):
+        zones.deliver(*within(many(2, first=2 * at), f"z{at}"))
+    singles = [replace(alert, causes=(f"one-{at}",)) for at, alert in enumerate(many(18, first=100))]
+    zones.deliver(*singles, *within(many(3, first=200), "three"), *within(many(5, first=300), "five"))
+    # Then these two have taken the place of two, and the others are not counted
+    found = zones.opened().causes.counts["zone"]
+    assert sorted(found.values()) == [2] * 14 + [3, 5]
+    assert (found["three"], found["five"]) == (3, 5)
+    # And when all that come are single, one of them takes a place
+    zones.deliver(*within(over(singles), "x"))
+    zones.deliver(*(replace(alert, causes=(f"more-{at}",)) for at, alert in enumerate(many(18, first=400))))
+    assert sorted(zones.opened().causes.counts["zone"].values()) == [1] + [2] * 13 + [3, 5]
+
+
 def test_what_nearly_all_share_is_found_among_many_values(zones: Lab, clock: Clock) -> None:
     # Given a storm that begins in forty zones, one member in each, and goes on in one
     zones.deliver(*(replace(alert, causes=(f"z{at}",)) for at, alert in enumerate(many(40))))
