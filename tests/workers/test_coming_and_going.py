@@ -46,8 +46,8 @@ class Load:
 
 
 def test_workers_come_and_go_under_load(tmp_path: Path) -> None:
-    # Given two workers under load
-    with Stack(tmp_path) as stack:
+    # Given two workers under load (and a hold that outlasts the first five alerts on the slowest machine)
+    with Stack(tmp_path, {"SINGLE_HOLD": "25s"}) as stack:
         scene = new_scene()
         with Load(stack, lambda first: scene.pods(2, first=first)) as load:
             load.wait_for(20)
