@@ -12,7 +12,7 @@ import pytest
 from tasks.manifests import API_VERSION, KIND, Manifest, cut_resources, single_manifest, storm_manifest
 from tasks.sinks import Deadline
 from tasks.sinks.kubernetes import KubernetesSink
-from tasks.storms import AffectedResource, Totals
+from tasks.storms import AffectedResource, CauseHint, Totals
 from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.support.contents import SINGLE_NAME, STORM_NAME, T0, single, storm
 
@@ -83,7 +83,9 @@ def test_what_a_storm_is_cannot_change(control_plane: ControlPlane, namespace: s
 
 def test_a_table_for_operators(control_plane: ControlPlane, namespace: str, sink: Any, deadline: Any) -> None:
     # Given a storm and a Single
-    sink.put(storm_manifest(storm(namespace=namespace, alert_count=10, omitted_resources=5)), None, deadline)
+    causes = (CauseHint("zone", "eu-1a", 96), CauseHint("node", "worker-1", 91))
+    content = storm(namespace=namespace, alert_count=10, omitted_resources=5, causes=causes)
+    sink.put(storm_manifest(content), None, deadline)
     sink.put(single_manifest(single(namespace=namespace, phase="Resolved")), None, deadline)
     # When an operator lists them by the short name
     table = [line.split() for line in control_plane.kubectl("get", "rr", "-n", namespace).splitlines()]
@@ -92,7 +94,8 @@ def test_a_table_for_operators(control_plane: ControlPlane, namespace: str, sink
     assert table[0] == ["NAME", "TYPE", "SIGNAL", "SEVERITY", "ALERTS", "RESOURCES", "PHASE", "AGE"]
     assert table[1][:5] == [SINGLE_NAME, "Single", "KubePodCrashLooping", "critical", "Resolved"]
     assert table[2][:-1] == [STORM_NAME, "Storm", "KubePodCrashLooping", "critical", "10", "7", "Active"]
-    assert wide[0] == [*table[0], "TARGET", "TOTAL", "FLAPS", "OBSERVED"]
+    assert wide[0] == [*table[0], "TARGET", "TOTAL", "CAUSE", "FLAPS", "OBSERVED"]
+    assert wide[2][-4:-1] == ["12", "eu-1a", "0"]
 
 
 def test_the_schema_is_explained(control_plane: ControlPlane) -> None:
