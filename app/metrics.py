@@ -94,6 +94,7 @@ class _StoreCollector(Collector):
             ("dead_letters_shed", "Dead letters dropped beyond the bounds of number, bytes and age.", letters.shed),
             ("dead_letters_replayed", "Dead letters put into the inbox again.", letters.replayed),
             ("kube_refused", "Requests that Kubernetes refused until somebody mends something.", kube.refused),
+            ("kube_writes", "Requests to Kubernetes that were to write something.", kube.writes),
             ("kube_throttled", "Requests that Kubernetes turned away for now (429, 503).", kube.throttled),
         ):
             yield CounterMetricFamily(f"stormfold_{name}", text, value=count)
@@ -121,9 +122,10 @@ class _StoreCollector(Collector):
             ("kube_failures", "Requests in a row that Kubernetes did not answer, or failed by itself.", kube.failures),
             ("kube_definition_missing", "1: Kubernetes does not know RemediationRequest; nothing can be written.",
              int(kube.undefined_since_ms > 0)),
+            ("kube_waiting", "Storms that wait for their turn to be written.", kube.waiting),
             ("rival_objects", "Open objects of other installations for storms that are open here, at the last look.",
              rivals),
-            ("due_lag_seconds", "How late the most overdue storm is.", due.overdue_ms / 1000),
+            ("due_lag_seconds", "How late the most overdue storm is.", max(due.overdue_ms, kube.waiting_ms) / 1000),
         ):  # fmt: skip
             yield GaugeMetricFamily(f"stormfold_{name}", text, value=figure)
         if polls:

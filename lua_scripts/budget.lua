@@ -1,24 +1,84 @@
--- budget: take tokens for writes to Kubernetes from the bucket that all workers share.
--- KEYS  1 budget
--- ARGV  1 tokens a second  2 most tokens  3 tokens wanted  4 tokens that must be left afterwards
---       5 failures in a row after which one worker at a time may probe  6 ms between probes
+-- budget: take tokens for writes to Kubernetes from the bucket that all workers share, or a place in the queue for them.
+-- KEYS  1 budget  2 queue of storms  3 queue of Singles  4 since when each waits
+-- ARGV  1 tokens a second  2 most tokens  3 tokens wanted  4 who asks (a storm's id; '' takes no place)  5 1: a storm, 0: a
+--       Single or what is less  6 failures in a row after which one worker at a time may probe  7 ms that a probe may take
+--       8 1: only find out whether the tokens are there, and take a place where they are not
 -- Returns { ms to wait, 0 when the tokens are taken; 1 when a success is news to the others }
+-- Whoever is turned away is told a time of its own, at the rate at which tokens come, and keeps its place until LATE ms
+-- after it. Storms go before Singles; a Single that has waited LONG joins their queue, where every SHAREth turn is for such.
 -- Begins with what frees memory, so that it goes on when Redis is full.
+local LATE, LONG, SHARE, MOST_WAITING = 10000, 120000, 4, 10000
 local now_parts = redis.call('TIME')
 local now = now_parts[1] * 1000 + math.floor(now_parts[2] / 1000)
-local state = redis.call('HMGET', KEYS[1], 'tk', 'at', 'pu', 'fa', 'da')
-local rate, most, wanted, left = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local failures = tonumber(state[4] or 0)
-local paused = tonumber(state[3] or 0)
-local news = (failures > 0 or state[5]) and 1 or 0
-if paused > now then return { math.ceil(paused - now), news } end
+local rate, most, wanted, who = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
+-- Places of those that never came back.
+local function drop_lost(key)
+  local lost = redis.call('ZRANGEBYSCORE', key, '-inf', now - LATE, 'LIMIT', 0, 500)
+  if #lost == 0 then return end
+  redis.call('ZREM', key, unpack(lost))
+  redis.call('ZREM', KEYS[4], unpack(lost))
+end
+drop_lost(KEYS[2])
+drop_lost(KEYS[3])
+
+local state = redis.call('HMGET', KEYS[1], 'tk', 'at', 'pu', 'fa', 'da', 'ag')
+local paused, failures = tonumber(state[3] or 0), tonumber(state[4] or 0)
+local news = (failures > 0 or state[5]) and 1 or 0
 local at = tonumber(state[2] or now)
 local tokens = math.min(most, tonumber(state[1] or most) + math.max(0, now - at) * rate / 1000)
-local missing = wanted + left - tokens
-if missing > 0 then return { math.ceil(missing * 1000 / rate), news } end
-redis.call('HDEL', KEYS[1], 'pu')
-redis.call('HSET', KEYS[1], 'tk', string.format('%.3f', tokens - wanted), 'at', now)
--- The server failed time and again: this caller probes, all others wait for what it finds.
-if failures >= tonumber(ARGV[5]) then redis.call('HSET', KEYS[1], 'pu', now + tonumber(ARGV[6])) end
-return { 0, news }
+local place = tonumber(redis.call('ZSCORE', KEYS[2], who) or 0)
+local first = ARGV[5] == '1' or place > 0
+if not first then place = tonumber(redis.call('ZSCORE', KEYS[3], who) or 0) end
+local since = tonumber(redis.call('ZSCORE', KEYS[4], who) or now)
+local yields = not first and redis.call('ZCARD', KEYS[2]) > 0
+
+-- What must be there: also for those whose turn came before. They may be late, and are not waited for when the bucket is
+-- full. A Single leaves half of it to storms.
+local needed = wanted
+local before = place > 0 and place <= now and '(' .. place or now
+if first then
+  needed = needed + redis.call('ZCOUNT', KEYS[2], '-inf', before) * wanted
+else
+  needed = math.max(needed, wanted + math.floor(most / 2)) + redis.call('ZCOUNT', KEYS[3], '-inf', before) * wanted
+end
+if place > 0 then needed = math.min(needed, most) end
+
+if paused <= now and tokens >= needed and not yields and place <= now then
+  if ARGV[8] == '1' then return { 0, news } end
+  redis.call('ZREM', KEYS[2], who)
+  redis.call('ZREM', KEYS[3], who)
+  redis.call('ZREM', KEYS[4], who)
+  redis.call('HSET', KEYS[1], 'tk', string.format('%.3f', tokens - wanted), 'at', now)
+  redis.call('HINCRBY', KEYS[1], 'wr', wanted)
+  -- The server failed time and again: this caller probes, all others wait for what it finds.
+  if failures >= tonumber(ARGV[6]) or state[5] then redis.call('HSET', KEYS[1], 'pu', now + tonumber(ARGV[7])) end
+  return { 0, news }
+end
+
+if place > now and place >= paused then return { place - now, news } end
+local refill = math.ceil(math.max(1, (needed - tokens) * 1000 / rate))
+if place > 0 and paused <= now and not yields then return { refill, news } end
+if who == '' then return { math.max(refill, paused - now), news } end
+
+local step = wanted * 1000 / rate
+local function last_of(key) return tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0) end
+local to = math.max(now + refill, paused, last_of(KEYS[2]) + step)
+redis.call('ZREM', KEYS[3], who)
+if first then
+  if place > 0 or redis.call('ZCARD', KEYS[2]) < MOST_WAITING then
+    redis.call('ZADD', KEYS[2], math.ceil(to), who)
+    redis.call('ZADD', KEYS[4], since, who)
+  end
+elseif now - since >= LONG then
+  to = math.max(now, paused, tonumber(state[6] or 0)) + SHARE * step
+  redis.call('HSET', KEYS[1], 'ag', to)
+  redis.call('ZADD', KEYS[2], math.ceil(to), who)
+else
+  to = math.max(to, last_of(KEYS[3]) + step)
+  if place > 0 or redis.call('ZCARD', KEYS[3]) < MOST_WAITING then
+    redis.call('ZADD', KEYS[3], math.ceil(to), who)
+    redis.call('ZADD', KEYS[4], since, who)
+  end
+end
+return { math.ceil(to) - now, news }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lua_scripts.errors import StoreError
-from lua_scripts.keys import SHARDS, ShardKeys, StormKeys
+from lua_scripts.keys import SHARDS, ShardKeys, StormKeys, shard_of
 from lua_scripts.loader import Client, Scripts, now_ms, translated
 
 MAX_PUBLISHED: Final = 8
@@ -69,6 +69,18 @@ class Due:
             for shard, reply in zip(shards, replies, strict=True)
             if not isinstance(reply, StoreError)
         ]  # fmt: skip
+
+    def flush_is_due(self, storm_id: str) -> bool:
+        """Whether a storm's own RR is due to be written: not what is due of Singles, or needs no writing."""
+        now = now_ms(self._client)
+        with translated():
+            phase, at = self._client.hmget(StormKeys(storm_id).header, "ph", "fd")
+        return phase not in (None, b"G") and 0 < int(float(at or 0)) <= now
+
+    def postpone(self, storm_id: str, wait_ms: int) -> None:
+        """A due storm waits so long for its turn."""
+        keys = ShardKeys(shard_of(storm_id))
+        self._scripts.run("postpone", (keys.due, keys.published), (storm_id, wait_ms))
 
     def names(self, storm_ids: Sequence[str]) -> list[str]:
         """The RR names of storms, '' for one that is gone: what an operator reads in a task's arguments."""

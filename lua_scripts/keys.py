@@ -11,7 +11,13 @@ SHARDS: Final = 16
 PREFIX: Final = "sf"
 
 BUDGET: Final = f"{PREFIX}:{{0}}:budget"
-"""Hash: the token bucket of Kubernetes writes."""
+"""Hash: the token bucket of Kubernetes writes, and how Kubernetes fares."""
+
+BUDGET_QUEUES: Final = (f"{PREFIX}:{{0}}:budgeta", f"{PREFIX}:{{0}}:budgetb")
+"""Sorted sets: storm id by the ms at which its turn to write comes; storms, and storm keys with Singles."""
+
+BUDGET_SINCE: Final = f"{PREFIX}:{{0}}:budgets"
+"""Sorted set: storm id by the ms since when it waits for its turn."""
 
 JOBS: Final = f"{PREFIX}:{{0}}:jobs"
 """Hash: periodic job -> the ms of its last turn. No shard has it for itself."""

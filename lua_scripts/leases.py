@@ -88,7 +88,8 @@ class NamedSingle:
 
 @dataclass(frozen=True, slots=True)
 class StormOutcome:
-    """What became of a storm's RR. ``phase`` empty: nothing was written, try again after ``retry_ms``.
+    """What became of a storm's RR. ``phase`` empty: nothing was written, try again after ``retry_ms``; ``waits``: for
+    no failure's sake, but because its turn has not come.
 
     ``more``: Singles are still to be superseded, or Events to be told; ``told`` is how far those are.
     """
@@ -104,6 +105,7 @@ class StormOutcome:
     dropped: Sequence[str] = ()
     obsolete: Sequence[bytes] = ()
     told: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +216,24 @@ class Leases:
             "storm", _CODES[outcome.phase], outcome.uid, outcome.resource_version, outcome.digest, outcome.namespace,
             int(outcome.more), outcome.retry_ms, [packing.pack_fingerprint(f) for f in outcome.superseded],
             [packing.pack_fingerprint(f) for f in outcome.dropped], list(outcome.obsolete),
-            outcome.told,
+            outcome.told, int(outcome.waits),
         ])  # fmt: skip
         return self._settle(storm_id, token, rules, packed)
 
     def settle_singles(
-        self, storm_id: str, token: str, rules: Rules, outcomes: Sequence[SingleOutcome], retry_ms: int
+        self,
+        storm_id: str,
+        token: str,
+        rules: Rules,
+        outcomes: Sequence[SingleOutcome],
+        retry_ms: int,
+        *,
+        waits: bool = False,
     ) -> Settled:
-        """Ends the lease of a storm whose Singles were to be written; what was not is due again after ``retry_ms``."""
+        """Ends the lease of a storm whose Singles were to be written; what was not is due again after ``retry_ms``.
+
+        ``waits``: what was not only waits for its turn.
+        """
         items = [
             [
                 packing.pack_fingerprint(o.fingerprint), _CODES[o.phase], o.uid, o.resource_version, o.namespace,
@@ -229,7 +241,7 @@ class Leases:
             ]
             for o in outcomes
         ]  # fmt: skip
-        return self._settle(storm_id, token, rules, packing.pack(["singles", retry_ms, items]))
+        return self._settle(storm_id, token, rules, packing.pack(["singles", retry_ms, items, int(waits)]))
 
     def _settle(self, storm_id: str, token: str, rules: Rules, outcome: bytes) -> Settled:
         args = (storm_id, token, packing.pack(rules.as_list()), outcome)

@@ -35,6 +35,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "turn": ("turn",),
     "budget": ("budget",),
     "outcome": ("outcome",),
+    "postpone": ("postpone",),
     "silence": ("storm", "silence"),
     "match": ("dedup", "storm", "match"),
     "missing": ("dedup", "storm", "missing"),

@@ -3,9 +3,9 @@
 -- ARGV  1 storm id  2 token  3 rules  4 outcome, packed:
 --   storm:   { 'storm', phase written or '' when it failed, uid, resourceVersion, digest, namespace, 1 when more is to be
 --              superseded or told, ms until a retry, {fingerprint superseded, ...}, {fingerprint to drop, ...}, {resource id to drop, ...},
---              stage that Events told of }
+--              stage that Events told of, 1 when it only waits for its turn, which is no failure }
 --   singles: { 'singles', ms until a retry, {{fingerprint, phase written or '', uid, resourceVersion, namespace,
---              whether silenced, as written}, ...} }
+--              whether silenced, as written}, ...}, 1 when they only wait for their turn }
 -- Returns 'lost' (the lease is somebody else's; nothing done), 'settled', 'dirty' (due again) or 'closed'
 local sid, rules, outcome = ARGV[1], unpack_rules(ARGV[3]), cmsgpack.unpack(ARGV[4])
 local header = read_header()
@@ -20,7 +20,7 @@ local function drop(key, fields)
 end
 
 local function settle_storm()
-  local _, wrote, uid, version, digest, namespace, more, retry, superseded, dropped, rids, told = unpack(outcome)
+  local _, wrote, uid, version, digest, namespace, more, retry, superseded, dropped, rids, told, waits = unpack(outcome)
   for _, fingerprint in ipairs(superseded) do
     local single = unpack_single(redis.call('HGET', KEYS[15], fingerprint))
     if single then
@@ -36,7 +36,7 @@ local function settle_storm()
   header.ev = told
   if uid ~= '' then header.uid, header.rv, header.ns = uid, version, namespace end
   if wrote == '' then
-    header.fa = header.fa + 1
+    if waits ~= 1 then header.fa = header.fa + 1 end
     header.fd, header.fu = now + retry, earlier(header.fu, now)
     return true
   end
@@ -120,7 +120,11 @@ else
     settle_single(item, outcome[2])
     failed = failed or item[2] == ''
   end
-  header.fa = failed and header.fa + 1 or 0
+  if not failed then
+    header.fa = 0
+  elseif outcome[4] ~= 1 then
+    header.fa = header.fa + 1
+  end
   result = dirty and 'dirty' or 'settled'
   if header.ph ~= 'G' and header.fd == 0 then
     -- The threshold fell while the Singles were written: the change was only marked, and is due now.

@@ -18,7 +18,7 @@ from tasks.content import shown_resources, single_content, single_name, storm_co
 from tasks.events import events, stage_of
 from tasks.manifests import Manifest, manifest_digest, single_manifest, storm_manifest
 from tasks.sinks.base import Deadline, ObjectRef, Sink
-from tasks.sinks.errors import NewerFence, ObjectGone, SinkError, SinkInvalid, SinkRefused, SinkUnavailable
+from tasks.sinks.errors import NewerFence, NotYet, ObjectGone, SinkError, SinkInvalid, SinkRefused, SinkUnavailable
 
 TURNS: Final = 16
 """Claims of one storm in a row before it waits for its next turn."""
@@ -48,6 +48,8 @@ class LostLease(Exception):
 
 def retry_ms(error: SinkError, failures: int) -> int:
     """How long to wait after a failed write: what the other side asks for, else longer with every failure in a row."""
+    if isinstance(error, NotYet):
+        return int((error.retry_after_s or 0) * 1000)
     if error.retry_after_s is not None:
         return min(MAX_RETRY_MS, int(error.retry_after_s * 1000))
     base = SLOW_RETRY_MS if isinstance(error, SinkRefused) else RETRY_MS
@@ -175,8 +177,8 @@ class _Turn:
     def write_singles(self, tasks: Sequence[SingleTask]) -> tuple[int, Settled]:
         """Each Single by itself: one that is refused does not stop the others, a sink that is away does."""
         outcomes: list[SingleOutcome] = []
-        wait = RETRY_MS
-        away = False
+        wait = 0
+        away = waits = False
         for task in tasks:
             if away or self._deadline.remaining() == 0:
                 outcomes.append(SingleOutcome(task.fingerprint, ""))
@@ -191,6 +193,7 @@ class _Turn:
                 self._report(error, single_name(task.fingerprint, task.opened_ms))
                 wait = max(wait, retry_ms(error, self._claim.failures))
                 away = not isinstance(error, SinkRefused)
+                waits = isinstance(error, NotYet) and (waits or not any(o.phase == "" for o in outcomes))
                 outcomes.append(SingleOutcome(task.fingerprint, ""))
             else:
                 outcomes.append(
@@ -198,7 +201,9 @@ class _Turn:
                         task.fingerprint, task.want, ref.uid, ref.resource_version, ref.namespace, task.silenced
                     )
                 )
-        ended = self._leases.settle_singles(self._storm_id, self._claim.token, self._rules, outcomes, wait)
+        ended = self._leases.settle_singles(
+            self._storm_id, self._claim.token, self._rules, outcomes, wait or RETRY_MS, waits=waits
+        )
         return sum(outcome.phase != "" for outcome in outcomes), ended
 
     def _write_single(self, task: SingleTask) -> ObjectRef:
@@ -287,7 +292,10 @@ class _Turn:
 
     def _storm_failed(self, error: SinkError) -> Settled:
         self._report(error, self._claim.storm.name)
-        outcome = StormOutcome(phase="", retry_ms=retry_ms(error, self._claim.failures), told=self._claim.told)
+        outcome = StormOutcome(
+            phase="", retry_ms=retry_ms(error, self._claim.failures), told=self._claim.told,
+            waits=isinstance(error, NotYet),
+        )  # fmt: skip
         return self._leases.settle_storm(self._storm_id, self._claim.token, self._rules, outcome)
 
     def _bury(self, error: SinkInvalid, manifest: Manifest, single: tuple[str, int] | None) -> None:
@@ -298,7 +306,9 @@ class _Turn:
 
     @staticmethod
     def _report(error: SinkError, name: str) -> None:
-        if isinstance(error, SinkRefused):
+        if isinstance(error, NotYet):
+            log.debug("the write waits for its turn", rr=name, wait_s=error.retry_after_s)
+        elif isinstance(error, SinkRefused):
             log.error("the sink refuses; somebody must mend it", rr=name, reason=str(error))
         else:
             log.warning("the sink did not take the write, it will be tried again", rr=name, reason=str(error))

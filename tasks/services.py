@@ -111,9 +111,12 @@ class Services:
         return make_celery(self.settings, publisher=True)
 
     @cached_property
+    def gate(self) -> BudgetGate:
+        return BudgetGate(Budget(self.client, self.settings.kube_writes_per_second))
+
+    @cached_property
     def sink(self) -> Sink:
-        budget = Budget(self.client, self.settings.kube_writes_per_second)
-        return open_sink(self.settings, BudgetGate(budget))
+        return open_sink(self.settings, self.gate)
 
 
 class PerProcess:

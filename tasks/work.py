@@ -14,6 +14,8 @@ from tasks.services import Services
 from tasks.sinks.errors import SinkError
 
 RECONCILE_RETRY_MS: Final = 2000
+WRITES_A_STORM: Final = 2
+"""Its spec, and its status."""
 FOR_EVER_MS: Final = 10**12
 """An age that no dead letter reaches; their number and bytes stay bounded."""
 
@@ -26,8 +28,23 @@ def ingest(services: Services, shard: int, budget_s: float = TIME_BUDGET_S) -> D
     return drain.run(shard, budget_s)
 
 
+def waits_for_its_turn(services: Services, storm_id: str) -> bool:
+    """Whether a due storm has to wait for Kubernetes; then nobody looks at it before its turn. Raises ``StoreError``.
+
+    Asked before it is claimed, for a claim that ends in waiting is work for nothing.
+    """
+    if services.settings.sink != "kubernetes" or not services.due.flush_is_due(storm_id):
+        return False
+    wait_ms = services.gate.wait_ms(WRITES_A_STORM, storm_id)
+    if wait_ms:
+        services.due.postpone(storm_id, wait_ms)
+    return wait_ms > 0
+
+
 def aggregate(services: Services, storm_id: str) -> Aggregated:
     """Writes what is due of a storm. Raises ``StoreError``."""
+    if waits_for_its_turn(services, storm_id):
+        return Aggregated(0, "waits")
     settings = services.settings
     aggregation = Aggregation(
         services.leases,

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.sinks.base import Deadline, ObjectRef, Sink
-from tasks.sinks.errors import NewerFence, ObjectGone, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from tasks.sinks.errors import NewerFence, NotYet, ObjectGone, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 from tasks.sinks.gate import Gate
 
 __all__ = [
     "Deadline",
     "NewerFence",
+    "NotYet",
     "ObjectGone",
     "ObjectRef",
     "Sink",

@@ -80,6 +80,8 @@ class Api:
         self._client: Any = api_client
         self._timeout_s = timeout_s
         self._renewal = threading.Lock()
+        self.writes = 0
+        """Requests sent that were to change something."""
 
     def close(self) -> None:
         self._client.close()
@@ -146,6 +148,7 @@ class Api:
                 method, path, query_params=list(query.items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
+            self.writes += method != "GET"
             response = api_client.call_api(*request, _request_timeout=seconds)
             data = _read(response.response, until)
         except client.ApiException as error:

@@ -19,6 +19,10 @@ class SinkThrottled(SinkError):
     """The other side asked for patience (429, or 503 with Retry-After)."""
 
 
+class NotYet(SinkError):
+    """Nothing was sent: the storm waits for its turn, which comes after ``retry_after_s``. No failure of anybody."""
+
+
 class SinkRefused(SinkError):
     """It fails until somebody mends something (rights, quota, schema, a full disk): try slowly, tell the operator."""
 
@@ -28,7 +32,7 @@ class SinkInvalid(SinkRefused):
 
 
 class DefinitionAbsent(SinkRefused):
-    """The server does not know our kind: the custom resource definition is not installed."""
+    """The server does not know our kind: the custom resource definition is not installed. All workers pause."""
 
 
 class NewerFence(SinkError):

@@ -8,29 +8,32 @@ from typing import Final, Protocol
 from lua_scripts.budget import Budget
 from lua_scripts.errors import StoreError
 from tasks.sinks.base import Deadline
-from tasks.sinks.errors import DefinitionAbsent, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from tasks.sinks.errors import DefinitionAbsent, NotYet, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 
-PATIENCE_S: Final = 1.0
+PATIENCE_S: Final = 0.25
 """The longest that a write waits here for the budget; a longer wait is the storm's, not the worker's."""
 
 
 class Gate(Protocol):
     """Asked before writes and told how they went."""
 
-    def enter(self, writes: int, *, urgent: bool, deadline: Deadline) -> None:
-        """Returns when ``writes`` may be sent; raises ``SinkThrottled`` where that takes too long."""
+    def enter(self, writes: int, *, urgent: bool, deadline: Deadline, storm_id: str = "") -> None:
+        """Returns when ``writes`` may be sent; raises ``NotYet`` where that takes too long."""
 
-    def leave(self, error: SinkError | None) -> None:
-        """How it went. Also told by whoever did not enter, for reading is no write."""
+    def leave(self, error: SinkError | None, more: int = 0) -> None:
+        """How it went, and how many writes were sent beyond those asked for (below 0: fewer).
+
+        Also told by whoever did not enter, for reading is no write. Where all pause the error tells for how long.
+        """
 
 
 class OpenGate:
     """Lets everything pass: for a sink that nobody else uses."""
 
-    def enter(self, writes: int, *, urgent: bool, deadline: Deadline) -> None:
+    def enter(self, writes: int, *, urgent: bool, deadline: Deadline, storm_id: str = "") -> None:
         return
 
-    def leave(self, error: SinkError | None) -> None:
+    def leave(self, error: SinkError | None, more: int = 0) -> None:
         return
 
 
@@ -41,11 +44,11 @@ class BudgetGate:
         self._budget = budget
         self._news = True
 
-    def enter(self, writes: int, *, urgent: bool, deadline: Deadline) -> None:
+    def enter(self, writes: int, *, urgent: bool, deadline: Deadline, storm_id: str = "") -> None:
         patience = min(PATIENCE_S, deadline.remaining())
         while True:
             try:
-                grant = self._budget.take(writes, urgent=urgent)
+                grant = self._budget.take(writes, urgent=urgent, storm_id=storm_id)
             except StoreError as error:
                 raise SinkUnavailable(f"the budget of writes is out of reach: {error}") from error
             self._news = grant.news
@@ -53,22 +56,31 @@ class BudgetGate:
             if wait == 0:
                 return
             if wait > patience:
-                raise SinkThrottled("the budget of Kubernetes writes is used up, or the server rests", wait)
+                raise NotYet("the budget of Kubernetes writes is used up, or the server rests", wait)
             time.sleep(wait)
             patience -= wait
 
-    def leave(self, error: SinkError | None) -> None:
+    def wait_ms(self, writes: int, storm_id: str) -> int:
+        """How long a storm has to wait for its turn, 0 where it may be claimed. Raises ``StoreError``."""
+        wait = self._budget.look(writes, urgent=True, storm_id=storm_id).wait_ms
+        return wait if wait > PATIENCE_S * 1000 else 0
+
+    def leave(self, error: SinkError | None, more: int = 0) -> None:
+        pause_ms = 0
         try:
             if isinstance(error, SinkThrottled):
-                self._budget.throttled(int((error.retry_after_s or 1.0) * 1000))
+                self._budget.throttled(int((error.retry_after_s or 1.0) * 1000), more=more)
             elif isinstance(error, SinkUnavailable):
-                self._budget.failed()
+                pause_ms = self._budget.failed(more=more)
             elif isinstance(error, SinkRefused):
-                self._budget.refused(undefined=isinstance(error, DefinitionAbsent))
-            elif self._news:
-                self._budget.succeeded()
+                pause_ms = self._budget.refused(undefined=isinstance(error, DefinitionAbsent), more=more)
+            elif self._news or more:
+                self._budget.succeeded(more=more)
             # Until the next write asks, anything may have happened.
             self._news = True
         except StoreError:
             # The write's own outcome counts; that the others do not hear of it costs them a request.
             return
+        if error is not None and pause_ms:
+            # Nobody writes before, and then nothing speaks against it: the storm's own failures do not count.
+            error.retry_after_s = pause_ms / 1000

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from kubernetes import client
 
 from tasks.events import Event
-from tasks.manifests import ORIGIN_NAMESPACE_LABEL, TYPE_LABEL, Manifest
+from tasks.manifests import ORIGIN_NAMESPACE_LABEL, STORM_ID_LABEL, TYPE_LABEL, Manifest
 from tasks.sinks.api import Api, connect, failure
 from tasks.sinks.base import Deadline, ObjectRef
 from tasks.sinks.edits import Edit, edits, with_edits
@@ -54,29 +54,29 @@ class KubernetesSink:
 
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
         manifest = signed(manifest, self._manager)
-        with self._through_gate(2, _is_storm(manifest), deadline):
+        with self._through_gate(2, deadline, manifest):
             write = _Write(self._resource, self._manager, self._fallback, manifest, deadline)
             # A POST drops the status, and an apply leaves it alone: it always takes a second request.
             return write.status(write.create() if known is None else write.update(known))
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         # Read first: the conditions that stand there tell since when, and consumers may have moved the version.
-        with self._through_gate(1, _is_storm(manifest), deadline):
+        with self._through_gate(1, deadline, manifest):
             write = _Write(self._resource, self._manager, self._fallback, manifest, deadline, status_only=True)
             return write.status(write.meet_the_very(known))
 
     def announce(self, about: ObjectRef, event: Event, deadline: Deadline) -> None:
-        with self._through_gate(1, False, deadline):
+        with self._through_gate(1, deadline):
             post_event(self._api, self._manager, about, event, deadline)
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
-        with self._through_gate(1, False, deadline):
+        with self._through_gate(1, deadline):
             return self._resource.delete(known, deadline)
 
     def owned(self, deadline: Deadline) -> Iterator[tuple[ObjectRef, Manifest]]:
         pages = self._resource.pages(deadline)
         while True:
-            with self._told_to_gate():
+            with self._told_to_gate(0):
                 page = next(pages, None)
             if page is None:
                 return
@@ -87,19 +87,22 @@ class KubernetesSink:
         self._api.close()
 
     @contextmanager
-    def _through_gate(self, writes: int, urgent: bool, deadline: Deadline) -> Iterator[None]:
-        self._gate.enter(writes, urgent=urgent, deadline=deadline)
-        with self._told_to_gate():
+    def _through_gate(self, writes: int, deadline: Deadline, manifest: Manifest | None = None) -> Iterator[None]:
+        labels = manifest["metadata"]["labels"] if manifest else {}
+        urgent = labels.get(TYPE_LABEL) == "Storm"
+        self._gate.enter(writes, urgent=urgent, deadline=deadline, storm_id=str(labels.get(STORM_ID_LABEL, "")))
+        with self._told_to_gate(writes):
             yield
 
     @contextmanager
-    def _told_to_gate(self) -> Iterator[None]:
+    def _told_to_gate(self, writes: int) -> Iterator[None]:
+        before = self._api.writes
         try:
             yield
         except SinkError as error:
-            self._gate.leave(error)
+            self._gate.leave(error, self._api.writes - before - writes)
             raise
-        self._gate.leave(None)
+        self._gate.leave(None, self._api.writes - before - writes)
 
 
 class _Write:
@@ -180,10 +183,6 @@ class _Write:
         refuse_if_newer(existing, self._manifest)
         known = {edit.manager for edit in self._edits}
         self._edits += [edit for edit in edits(existing, self._manager) if edit.manager not in known]
-
-
-def _is_storm(manifest: Manifest) -> bool:
-    return str(manifest["metadata"]["labels"].get(TYPE_LABEL)) == "Storm"
 
 
 def _moved(manifest: Manifest, namespace: str) -> Manifest:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import tasks.sinks.resource
-from lua_scripts.budget import Budget, Health
+from lua_scripts.budget import PROBE_MS, Budget, Health
 from tasks.manifests import storm_manifest
 from tasks.sinks import Deadline, SinkRefused
-from tasks.sinks.errors import DefinitionAbsent
+from tasks.sinks.errors import DefinitionAbsent, NotYet
 from tasks.sinks.gate import BudgetGate
 from tasks.sinks.kubernetes import KubernetesSink, connect
 from tests.cluster.control_plane import WORKER, ControlPlane
@@ -40,19 +40,23 @@ def test_a_missing_definition_shows_until_it_is_installed(
     sink = open_sink(control_plane, monkeypatch, budget, "admin")
     with monkeypatch.context() as patch:
         patch.setattr(tasks.sinks.resource, "PLURAL", "unheardofs")
-        # When somebody looks through it, and somebody writes
-        with pytest.raises(DefinitionAbsent):
-            list(sink.owned(deadline))
+        # When somebody writes, and somebody looks through it
         with pytest.raises(DefinitionAbsent):
             sink.put(storm_manifest(storm(namespace=namespace)), None, deadline)
-    # Then it is known since when, and how often that was met
+        with pytest.raises(DefinitionAbsent):
+            list(sink.owned(deadline))
+        # Then nobody writes for a while
+        with pytest.raises(NotYet):
+            sink.put(storm_manifest(storm(namespace=namespace)), None, deadline)
+    # And it is known since when, and how often that was met
     seen = budget.health()
-    assert seen.undefined_since_ms > 0
-    assert seen == Health(undefined_since_ms=seen.undefined_since_ms, refused=2)
+    assert (seen.undefined_since_ms > 0, seen.refused, seen.writes) == (True, 2, 1)
+    assert 0 < seen.paused_ms <= PROBE_MS
     # And once it is installed, the first look or write of any worker ends that
     other = open_sink(control_plane, monkeypatch, budget)
+    list(other.owned(deadline))
     other.put(storm_manifest(storm(namespace=namespace)), None, deadline)
-    assert budget.health() == Health(refused=2)
+    assert budget.health() == Health(refused=2, writes=3)
     sink.close()
     other.close()
 
@@ -67,4 +71,4 @@ def test_missing_rights_are_counted(
     with pytest.raises(SinkRefused):
         sink.put(storm_manifest(storm(namespace=namespace)), None, deadline)
     sink.close()
-    assert budget.health() == Health(refused=2)
+    assert budget.health() == Health(refused=2, writes=1)

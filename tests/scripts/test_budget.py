@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import redis
 
-from lua_scripts.budget import FAILURES, PROBE_MS, Budget, Health
-from lua_scripts.keys import BUDGET
+from lua_scripts.budget import FAILURES, PROBE_MS, PROBING_MS, Budget, Health
+from lua_scripts.keys import BUDGET, BUDGET_QUEUES, BUDGET_SINCE
 from tests.scripts.lab import Clock, fill
 
 
+def shown(budget: Budget) -> Health:
+    """What metrics show, but for spans of time: those are by the server's true clock."""
+    return replace(budget.health(), paused_ms=0, waiting_ms=0)
+
+
 def test_many_at_once_get_no_more_than_the_bucket_holds(client: redis.Redis, clock: Clock) -> None:
-    # Given a bucket of 20 tokens, and no time to fill it
-    budget = Budget(client, 20)
+    # Given a bucket of 20 tokens, half a second's worth, and no time to fill it
+    budget = Budget(client, 40)
     # When a hundred ask at once
     with ThreadPoolExecutor(32) as pool:
         grants = list(pool.map(lambda _: budget.take(1, urgent=True), range(100)))
     # Then twenty may go, and the others know how long to wait
     assert sum(grant.wait_ms == 0 for grant in grants) == 20
-    assert all(0 < grant.wait_ms <= 50 for grant in grants if grant.wait_ms)
+    assert all(0 < grant.wait_ms <= 25 for grant in grants if grant.wait_ms)
 
 
 def test_singles_leave_half_of_the_bucket_to_storms(client: redis.Redis, clock: Clock) -> None:
-    # Given a full bucket
-    budget = Budget(client, 20)
+    # Given a full bucket of 20
+    budget = Budget(client, 40)
     # When Singles take what they get, and then storms
     singles = sum(budget.take(1, urgent=False).wait_ms == 0 for _ in range(30))
     storms = sum(budget.take(1, urgent=True).wait_ms == 0 for _ in range(30))
@@ -65,10 +71,14 @@ def test_dead_server_is_probed_by_one_at_a_time(client: redis.Redis, clock: Cloc
     with ThreadPoolExecutor(16) as pool:
         grants = list(pool.map(lambda _: budget.take(1, urgent=True), range(16)))
     # Then one may go; and when it succeeds, all may
-    assert sorted(grant.wait_ms == 0 for grant in grants) == [False] * 15 + [True]
+    assert sorted(grant.wait_ms for grant in grants) == [0] + [PROBING_MS] * 15
     assert {grant.news for grant in grants} == {True}
+    # And when it fails, another one may go soon; when that succeeds, all may
+    assert budget.failed() == PROBE_MS
+    clock.advance(PROBE_MS)
+    assert [budget.take(1, urgent=True).wait_ms for _ in range(2)] == [0, PROBING_MS]
     budget.succeeded()
-    assert budget.health() == Health(0, 0)
+    assert budget.health() == Health(writes=2)
     assert budget.take(1, urgent=True).wait_ms == 0
 
 
@@ -79,7 +89,7 @@ def test_full_redis_does_not_stop_it(client: redis.Redis, clock: Clock) -> None:
     # When tokens are taken and outcomes noted; Then both go through
     assert budget.take(1, urgent=True).wait_ms == 0
     budget.throttled(60_000)
-    assert budget.take(1, urgent=True).wait_ms == 60_000
+    assert budget.take(1, urgent=True, storm_id="a").wait_ms == 60_000
     assert client.hget(BUDGET, "pu") is not None
 
 
@@ -93,17 +103,14 @@ def test_what_a_server_refuses_is_counted_in_a_bounded_place(client: redis.Redis
     budget.throttled(60_000)
     budget.failed()
     # Then it is counted, with when our kind was first unknown, and what is kept does not grow
-    health = budget.health()
-    assert replace(health, paused_ms=0) == Health(
-        failures=1, undefined_since_ms=clock.now - 500, refused=1000, throttled=1
-    )
-    assert client.hlen(BUDGET) <= 7
+    assert shown(budget) == Health(failures=1, undefined_since_ms=clock.now - 500, refused=1000, throttled=1)
+    assert client.hlen(BUDGET) <= 9
     # And whoever succeeds is to say so, and then all is well, but for the counts
     clock.advance(60_000)
     assert budget.take(1, urgent=True).news
     budget.succeeded()
     assert not budget.take(1, urgent=True).news
-    assert budget.health() == Health(refused=1000, throttled=1)
+    assert budget.health() == Health(refused=1000, throttled=1, writes=2)
 
 
 def test_a_refusal_shows_that_the_server_is_back(client: redis.Redis, clock: Clock) -> None:
@@ -114,4 +121,105 @@ def test_a_refusal_shows_that_the_server_is_back(client: redis.Redis, clock: Clo
     # When it refuses; Then nobody waits for it any more
     budget.refused(undefined=False)
     assert budget.take(1, urgent=True).wait_ms == 0
-    assert budget.health() == Health(refused=1)
+    assert budget.health() == Health(refused=1, writes=1)
+
+
+def test_those_turned_away_have_turns_of_their_own(client: redis.Redis, clock: Clock) -> None:
+    # Given 100 storms that ask at once for two writes each, of a budget of 20 a second
+    budget = Budget(client, 20)
+    told = [budget.take(2, urgent=True, storm_id=f"s{number:02d}").wait_ms for number in range(100)]
+    # Then the first five may go, and each other has its turn a tenth of a second after the one before
+    assert told == [0] * 5 + [100 * (number + 1) for number in range(95)]
+    assert shown(budget) == Health(writes=10, waiting=95)
+    # And whoever asks before it is told the same once more, and whoever comes late the end of the queue
+    clock.advance(1)
+    assert budget.take(2, urgent=True, storm_id="s50").wait_ms == told[50] - 1
+    assert budget.take(2, urgent=True, storm_id="late").wait_ms == told[99] + 100 - 1
+    # When each asks again at its turn; Then it may go
+    clock.advance(-1)
+    for number in range(5, 100):
+        clock.advance(100)
+        assert budget.take(2, urgent=True, storm_id=f"s{number:02d}").wait_ms == 0
+    assert shown(budget) == Health(writes=200, waiting=1)
+    clock.advance(100)
+    assert budget.take(2, urgent=True, storm_id="late").wait_ms == 0
+    assert budget.health() == Health(writes=202)
+    assert client.exists(*BUDGET_QUEUES, BUDGET_SINCE) == 0
+
+
+def test_looking_takes_a_place_but_no_token(client: redis.Redis, clock: Clock) -> None:
+    # Given a bucket that holds one write of a storm
+    budget = Budget(client, 4)
+    for _ in range(20):
+        assert budget.look(2, urgent=True, storm_id="a").wait_ms == 0
+    budget.take(2, urgent=True, storm_id="a")
+    budget.take(2, urgent=True, storm_id="a")
+    # When two look
+    told = [budget.look(2, urgent=True, storm_id=who).wait_ms for who in ("a", "b", "a")]
+    # Then they have their turns, and no other token is gone
+    assert told == [500, 1000, 500]
+    assert shown(budget) == Health(writes=4, waiting=2)
+
+
+def test_singles_wait_until_no_storm_does_and_not_for_ever(client: redis.Redis, clock: Clock) -> None:
+    # Given storms without end, and a Single
+    budget = Budget(client, 20)
+    went: list[int] = []
+    waits = {f"s{number}": 0 for number in range(50)} | {"single": 0}
+    # When all ask at their turns for five minutes
+    for tick in range(3000):
+        for who in waits:
+            waits[who] -= 100
+            if waits[who] <= 0:
+                waits[who] = budget.take(2, urgent=who != "single", storm_id=who).wait_ms
+                if who == "single" and waits[who] == 0:
+                    went.append(tick)
+        clock.advance(100)
+    # Then it has waited for two minutes each time, and then had its share
+    assert 2 <= len(went) <= 3
+    assert all(1190 <= later - earlier <= 1300 for earlier, later in itertools.pairwise([0, *went]))
+
+
+def test_whoever_never_comes_back_loses_its_turn(client: redis.Redis, clock: Clock) -> None:
+    # Given some with a turn
+    budget = Budget(client, 2)
+    for number in range(10):
+        budget.take(2, urgent=True, storm_id=f"s{number}")
+    assert budget.health().waiting == 8
+    # When they have not come long after it, and another one asks; Then it is alone
+    clock.advance(60_000)
+    assert budget.take(2, urgent=True, storm_id="other").wait_ms == 0
+    assert budget.health() == Health(writes=6)
+
+
+def test_a_pause_is_followed_by_one_turn_after_the_other(client: redis.Redis, clock: Clock) -> None:
+    # Given a server that does not know our kind
+    budget = Budget(client, 20)
+    assert budget.refused(undefined=True) == PROBE_MS
+    # When storms ask; Then all wait for the probe, one after the other
+    told = [budget.take(2, urgent=True, storm_id=f"s{number}").wait_ms for number in range(5)]
+    assert told == [PROBE_MS + 100 * number for number in range(5)]
+    # When one probes and finds nothing new; Then the others wait for the next
+    clock.advance(PROBE_MS)
+    assert budget.take(2, urgent=True, storm_id="s0").wait_ms == 0
+    assert budget.refused(undefined=True) == PROBE_MS
+    clock.advance(100)
+    assert budget.take(2, urgent=True, storm_id="s1").wait_ms >= PROBE_MS - 100
+    # When it is installed; Then it goes on at once, at the budget's pace
+    clock.advance(PROBE_MS)
+    assert budget.take(2, urgent=True, storm_id="s1").wait_ms == 0
+    assert budget.succeeded() == 0
+    assert [budget.take(2, urgent=True, storm_id=f"s{number}").wait_ms for number in (2, 3, 4)] == [0, 0, 0]
+
+
+def test_what_was_sent_beyond_what_was_asked_for_is_taken_too(client: redis.Redis, clock: Clock) -> None:
+    # Given a full bucket of ten
+    budget = Budget(client, 20)
+    budget.take(2, urgent=True)
+    # When four more were sent, and another one sent nothing of its two
+    budget.succeeded(more=4)
+    budget.take(2, urgent=True)
+    budget.failed(more=-2)
+    # Then that is what is counted, and what is left
+    assert budget.health() == Health(failures=1, writes=6)
+    assert [budget.take(2, urgent=True).wait_ms for _ in range(3)] == [0, 0, 100]

@@ -10,6 +10,7 @@ import pytest
 from redis.crc import key_slot
 
 from lua_scripts.audit import Audit
+from lua_scripts.budget import Budget
 from lua_scripts.inbox import Inbox
 from lua_scripts.jobs import Jobs
 from lua_scripts.keys import SHARDS, ShardKeys, StormKeys, shard_of, storm_key_names
@@ -69,13 +70,18 @@ def test_every_key_of_a_call_shares_one_slot(lab: Lab, monkeypatch: pytest.Monke
     orphans.missing(STORM, "storm-x-0123456780", 0)
     orphans.match([OpenObject("storm", OTHER_STORM, "storm-y-0123456780", "ns", "u", "1", 1)], 1000, 0)
     orphans.unseen(0)
+    lab.due.postpone(STORM, 1000)
+    budget = Budget(lab.client, 1)
+    for _ in range(3):
+        budget.take(1, urgent=True, storm_id=STORM)
+    budget.failed()
     Jobs(lab.client).my_turn("trim", 1000)
     # When the slots of their keys are computed
     slots = [(name, {key_slot(key.encode()) for key in keys}) for name, keys, _ in recorded.calls]
     # Then each call has one, and no script was left out
     assert {name for name, _ in slots} >= {
         "accept", "take", "split", "bury", "trim", "unbury", "audit", "beat", "ingest", "claim", "settle", "sweep",
-        "match", "missing", "turn", "unseen",
+        "match", "missing", "turn", "unseen", "postpone", "budget", "outcome",
     }  # fmt: skip
     assert [name for name, of_call in slots if len(of_call) != 1] == []
 
@@ -108,7 +114,7 @@ def lua_texts() -> dict[str, str]:
 
 KEYLESS = {"TIME"}
 # Functions that are given their key: each call of theirs is checked like a call of Redis.
-PASSING = {"window_met": "key", "write_all": "key", "drop": "key"}
+PASSING = {"window_met": "key", "write_all": "key", "drop": "key", "drop_lost": "key", "last_of": "key"}
 
 
 def test_lua_uses_declared_keys_only() -> None:

@@ -80,7 +80,9 @@ def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
     web.store.letters = LetterCounts(held=4, shed=5)
     web.store.audit = Audited(shards=1, storms=2, oldest_ms=9_500)
     web.store.beats = {"worker-1": 8_500}
-    web.store.kube = Health(paused_ms=1500, failures=6, undefined_since_ms=9_000, refused=7, throttled=8)
+    web.store.kube = Health(
+        paused_ms=1500, failures=6, undefined_since_ms=9_000, refused=7, throttled=8, writes=9, waiting=10
+    )
     # When
     series = _series(web.client.get("/metrics").text)
     # Then
@@ -102,6 +104,8 @@ def test_metrics_show_the_ledger_and_the_queues(web: Any) -> None:
         "stormfold_kube_definition_missing": 1,
         "stormfold_kube_refused_total": 7,
         "stormfold_kube_throttled_total": 8,
+        "stormfold_kube_writes_total": 9,
+        "stormfold_kube_waiting": 10,
         "stormfold_storms_open": 3,
         "stormfold_storms_due": 1,
         "stormfold_due_lag_seconds": 1.5,
