@@ -2,7 +2,7 @@
 -- KEYS  1 budget  2 queue of storms  3 queue of Singles  4 since when each waits
 -- ARGV  1 tokens a second  2 most tokens  3 tokens wanted  4 who asks (a storm's id; '' takes no place)  5 1: a storm, 0: a
 --       Single or what is less  6 failures in a row after which one worker at a time may probe  7 ms that a probe may take
---       8 1: only find out whether the tokens are there, and take a place where they are not
+--       8 ms from a probe to the next  9 1: only find out whether the tokens are there, and take a place where they are not
 -- Returns { ms to wait, 0 when the tokens are taken; 1 when a success is news to the others }
 -- Whoever is turned away is told a time of its own, at the rate at which tokens come, and keeps its place until LATE ms
 -- after it. Storms go before Singles; a Single that has waited LONG joins their queue, where every SHAREth turn is for such.
@@ -24,6 +24,7 @@ drop_lost(KEYS[3])
 
 local state = redis.call('HMGET', KEYS[1], 'tk', 'at', 'pu', 'fa', 'da', 'ag')
 local paused, failures = tonumber(state[3] or 0), tonumber(state[4] or 0)
+local probing = state[5] or failures >= tonumber(ARGV[6])
 local news = (failures > 0 or state[5]) and 1 or 0
 local at = tonumber(state[2] or now)
 local tokens = math.min(most, tonumber(state[1] or most) + math.max(0, now - at) * rate / 1000)
@@ -44,21 +45,24 @@ else
 end
 if place > 0 then needed = math.min(needed, most) end
 
-if paused <= now and tokens >= needed and not yields and place <= now then
-  if ARGV[8] == '1' then return { 0, news } end
+local rests = paused > now
+if not rests and tokens >= needed and not yields and place <= now then
+  if ARGV[9] == '1' then return { 0, news } end
   redis.call('ZREM', KEYS[2], who)
   redis.call('ZREM', KEYS[3], who)
   redis.call('ZREM', KEYS[4], who)
   redis.call('HSET', KEYS[1], 'tk', string.format('%.3f', tokens - wanted), 'at', now)
   redis.call('HINCRBY', KEYS[1], 'wr', wanted)
   -- The server failed time and again: this caller probes, all others wait for what it finds.
-  if failures >= tonumber(ARGV[6]) or state[5] then redis.call('HSET', KEYS[1], 'pu', now + tonumber(ARGV[7])) end
+  if probing then redis.call('HSET', KEYS[1], 'pu', now + tonumber(ARGV[7])) end
   return { 0, news }
 end
 
+-- A probe may succeed any moment: nobody waits for the end of the time that it may take.
+if probing then paused = math.min(paused, now + tonumber(ARGV[8])) end
 if place > now and place >= paused then return { place - now, news } end
 local refill = math.ceil(math.max(1, (needed - tokens) * 1000 / rate))
-if place > 0 and paused <= now and not yields then return { refill, news } end
+if place > 0 and not rests and not yields then return { refill, news } end
 if who == '' then return { math.max(refill, paused - now), news } end
 
 local step = wanted * 1000 / rate

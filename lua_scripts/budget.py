@@ -66,7 +66,7 @@ class Budget:
 
     def _ask(self, writes: int, urgent: bool, storm_id: str, *, look: bool) -> Grant:
         most = max(self._per_second // 2, 2 * writes)
-        args = (self._per_second, most, writes, storm_id, int(urgent), FAILURES, PROBING_MS, int(look))
+        args = (self._per_second, most, writes, storm_id, int(urgent), FAILURES, PROBING_MS, PROBE_MS, int(look))
         reply = self._scripts.run("budget", (BUDGET, *BUDGET_QUEUES, BUDGET_SINCE), args)
         return Grant(int(reply[0]), bool(reply[1]))
 

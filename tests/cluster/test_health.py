@@ -17,6 +17,7 @@ from tasks.sinks.kubernetes import KubernetesSink, connect
 from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.support.contents import storm
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_missing_definition_shows_until_it_is_installed(
     assert 0 < seen.paused_ms <= PROBE_MS
     # And once it is installed, the first look or write of any worker ends that
     other = open_sink(control_plane, monkeypatch, budget)
-    list(other.owned(deadline))
+    wait_until(lambda: budget.health().paused_ms == 0, "the time to probe")
     other.put(storm_manifest(storm(namespace=namespace)), None, deadline)
     assert budget.health() == Health(refused=2, writes=3)
     sink.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 from lua_scripts.keys import SHARDS, ShardKeys, StormKeys
 from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.support.audit import most_within, writes
+from tests.support.metrics import metric
 from tests.support.scene import Scene, new_scene
 from tests.support.stack import Stack
 from tests.support.waiting import at_once, wait_until
@@ -40,12 +40,6 @@ def stack(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig(WORKER)))
     with Stack(tmp_path, SETTINGS, workers=4) as stack:
         yield stack
-
-
-def metric(stack: Stack, name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", stack.get("/metrics").body.decode(), re.MULTILINE)
-    assert found, name
-    return float(found[1])
 
 
 def claims(stack: Stack) -> int:

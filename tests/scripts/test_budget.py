@@ -71,12 +71,15 @@ def test_dead_server_is_probed_by_one_at_a_time(client: redis.Redis, clock: Cloc
     with ThreadPoolExecutor(16) as pool:
         grants = list(pool.map(lambda _: budget.take(1, urgent=True), range(16)))
     # Then one may go; and when it succeeds, all may
-    assert sorted(grant.wait_ms for grant in grants) == [0] + [PROBING_MS] * 15
+    assert sorted(grant.wait_ms for grant in grants) == [0] + [PROBE_MS] * 15
     assert {grant.news for grant in grants} == {True}
+    # And whoever it is, it keeps the others away until it tells, or is long gone
+    clock.advance(PROBING_MS - 1)
+    assert budget.take(1, urgent=True).wait_ms == 1
     # And when it fails, another one may go soon; when that succeeds, all may
     assert budget.failed() == PROBE_MS
     clock.advance(PROBE_MS)
-    assert [budget.take(1, urgent=True).wait_ms for _ in range(2)] == [0, PROBING_MS]
+    assert [budget.take(1, urgent=True).wait_ms for _ in range(2)] == [0, PROBE_MS]
     budget.succeeded()
     assert budget.health() == Health(writes=2)
     assert budget.take(1, urgent=True).wait_ms == 0
