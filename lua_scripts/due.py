@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lua_scripts.errors import StoreError
 from lua_scripts.keys import SHARDS, ShardKeys, StormKeys, shard_of
@@ -31,6 +31,9 @@ class Sweep:
     most_overdue_ms: int
     storms: tuple[str, ...]
     overdue: tuple[str, ...]
+
+
+FlushDue = Literal["no", "storm", "events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,17 @@ class Due:
             if not isinstance(reply, StoreError)
         ]  # fmt: skip
 
-    def flush_is_due(self, storm_id: str) -> bool:
+    def flush_due(self, storm_id: str) -> FlushDue:
         """Whether a storm's own RR is due to be written: not what is due of Singles, or needs no writing."""
         now = now_ms(self._client)
+        fields = ("ph", "fd", "fu", "lk", "uid")
         with translated():
-            phase, at = self._client.hmget(StormKeys(storm_id).header, "ph", "fd")
-        return phase not in (None, b"G") and 0 < int(float(at or 0)) <= now
+            found = self._client.hmget(StormKeys(storm_id).header, *fields)
+        header = dict(zip(fields, (raw or b"" for raw in found), strict=True))
+        if header["ph"] in (b"", b"G") or not 0 < int(float(header["fd"] or 0)) <= now:
+            return "no"
+        # What was written, nobody holds, and has changed in nothing since, has but an Event to tell.
+        return "events" if header["uid"] and not header["fu"] and not header["lk"] else "storm"
 
     def postpone(self, storm_id: str, wait_ms: int) -> None:
         """A due storm waits so long for its turn."""

@@ -89,7 +89,7 @@ class NamedSingle:
 @dataclass(frozen=True, slots=True)
 class StormOutcome:
     """What became of a storm's RR. ``phase`` empty: nothing was written, try again after ``retry_ms``; ``waits``: for
-    no failure's sake, but because its turn has not come.
+    no failure's sake, but because its turn has not come. Where it was written, ``waits``: with Events alone.
 
     ``more``: Singles are still to be superseded, or Events to be told; ``told`` is how far those are.
     """

@@ -3,7 +3,7 @@
 -- ARGV  1 storm id  2 token  3 rules  4 outcome, packed:
 --   storm:   { 'storm', phase written or '' when it failed, uid, resourceVersion, digest, namespace, 1 when more is to be
 --              superseded or told, ms until a retry, {fingerprint superseded, ...}, {fingerprint to drop, ...}, {resource id to drop, ...},
---              stage that Events told of, 1 when it only waits for its turn, which is no failure }
+--              stage that Events told of, 1 when it only waits for its turn, which is no failure, or only Events wait }
 --   singles: { 'singles', ms until a retry, {{fingerprint, phase written or '', uid, resourceVersion, namespace,
 --              whether silenced, as written}, ...}, 1 when they only wait for their turn }
 -- Returns 'lost' (the lease is somebody else's; nothing done), 'settled', 'dirty' (due again) or 'closed'
@@ -50,7 +50,9 @@ local function settle_storm()
   end
   header.wp, header.dg, header.fa, header.lw = wrote, digest, 0, now
   if more == 1 then
-    header.fd, header.fu = now + retry, earlier(header.fu, now)
+    -- Without an unflushed change nothing but Events waits.
+    header.fd = now + retry
+    if waits ~= 1 or dirty then header.fu = earlier(header.fu, now) end
     if dirty then header.fd = math.min(header.fd, now + rules.debounce, header.fu + rules.max_wait) end
   elseif dirty then
     header.fd = math.min(now + rules.debounce, earlier(header.fu, now) + rules.max_wait)

@@ -170,6 +170,7 @@ class _Turn:
         outcome = StormOutcome(
             phase=phase, uid=ref.uid, resource_version=ref.resource_version, digest=digest, namespace=ref.namespace,
             more=more, retry_ms=retry, superseded=done, dropped=sorted(dropped), obsolete=obsolete, told=told,
+            waits=waiting is not None and failure is None and len(done) == len(open_singles),
         )  # fmt: skip
         ended = self._leases.settle_storm(self._storm_id, claim.token, self._rules, outcome)
         return int(changed) + len(done), ended
@@ -249,7 +250,7 @@ class _Turn:
         told = self._claim.told
         try:
             for event in events(manifest, told):
-                self._sink.announce(ref, event, self._deadline)
+                self._sink.announce(ref, event, self._deadline, self._storm_id)
         except SinkRefused as error:
             # The object itself says it all: for want of a right, say, nobody is to wait.
             log.warning("an Event is left out", rr=ref.name, reason=str(error))

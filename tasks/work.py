@@ -33,9 +33,10 @@ def waits_for_its_turn(services: Services, storm_id: str) -> bool:
 
     Asked before it is claimed, for a claim that ends in waiting is work for nothing.
     """
-    if services.settings.sink != "kubernetes" or not services.due.flush_is_due(storm_id):
+    if services.settings.sink != "kubernetes" or (due := services.due.flush_due(storm_id)) == "no":
         return False
-    wait_ms = services.gate.wait_ms(WRITES_A_STORM, storm_id)
+    urgent = due == "storm"
+    wait_ms = services.gate.wait_ms(WRITES_A_STORM if urgent else 1, storm_id, urgent=urgent)
     if wait_ms:
         services.due.postpone(storm_id, wait_ms)
     return wait_ms > 0

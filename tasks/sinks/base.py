@@ -50,7 +50,7 @@ class Sink(Protocol):
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         """Write the status alone; the manifest's spec may be partial and is not looked at."""
 
-    def announce(self, about: ObjectRef, event: Event, deadline: Deadline) -> None:
+    def announce(self, about: ObjectRef, event: Event, deadline: Deadline, storm_id: str = "") -> None:
         """Tell those who look at the object of it; what was told before is not told twice."""
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:

@@ -66,7 +66,7 @@ class DirectorySink:
             refuse_if_newer(existing, manifest)
             return _replace(path, existing, _fenced(existing, manifest), manifest["status"], deadline)
 
-    def announce(self, about: ObjectRef, event: Event, deadline: Deadline) -> None:
+    def announce(self, about: ObjectRef, event: Event, deadline: Deadline, storm_id: str = "") -> None:
         """Files have nobody to tell: what stands in them says it all."""
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:

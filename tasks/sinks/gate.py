@@ -60,9 +60,9 @@ class BudgetGate:
             time.sleep(wait)
             patience -= wait
 
-    def wait_ms(self, writes: int, storm_id: str) -> int:
+    def wait_ms(self, writes: int, storm_id: str, *, urgent: bool) -> int:
         """How long a storm has to wait for its turn, 0 where it may be claimed. Raises ``StoreError``."""
-        wait = self._budget.look(writes, urgent=True, storm_id=storm_id).wait_ms
+        wait = self._budget.look(writes, urgent=urgent, storm_id=storm_id).wait_ms
         return wait if wait > PATIENCE_S * 1000 else 0
 
     def leave(self, error: SinkError | None, more: int = 0) -> None:

@@ -54,19 +54,19 @@ class KubernetesSink:
 
     def put(self, manifest: Manifest, known: ObjectRef | None, deadline: Deadline) -> ObjectRef:
         manifest = signed(manifest, self._manager)
-        with self._through_gate(2, deadline, manifest):
+        with self._through_gate(2, deadline, urgent=_is_storm(manifest), storm_id=_storm_id(manifest)):
             write = _Write(self._resource, self._manager, self._fallback, manifest, deadline)
             # A POST drops the status, and an apply leaves it alone: it always takes a second request.
             return write.status(write.create() if known is None else write.update(known))
 
     def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
         # Read first: the conditions that stand there tell since when, and consumers may have moved the version.
-        with self._through_gate(1, deadline, manifest):
+        with self._through_gate(1, deadline, urgent=_is_storm(manifest), storm_id=_storm_id(manifest)):
             write = _Write(self._resource, self._manager, self._fallback, manifest, deadline, status_only=True)
             return write.status(write.meet_the_very(known))
 
-    def announce(self, about: ObjectRef, event: Event, deadline: Deadline) -> None:
-        with self._through_gate(1, deadline):
+    def announce(self, about: ObjectRef, event: Event, deadline: Deadline, storm_id: str = "") -> None:
+        with self._through_gate(1, deadline, storm_id=storm_id):
             post_event(self._api, self._manager, about, event, deadline)
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
@@ -87,10 +87,10 @@ class KubernetesSink:
         self._api.close()
 
     @contextmanager
-    def _through_gate(self, writes: int, deadline: Deadline, manifest: Manifest | None = None) -> Iterator[None]:
-        labels = manifest["metadata"]["labels"] if manifest else {}
-        urgent = labels.get(TYPE_LABEL) == "Storm"
-        self._gate.enter(writes, urgent=urgent, deadline=deadline, storm_id=str(labels.get(STORM_ID_LABEL, "")))
+    def _through_gate(
+        self, writes: int, deadline: Deadline, *, urgent: bool = False, storm_id: str = ""
+    ) -> Iterator[None]:
+        self._gate.enter(writes, urgent=urgent, deadline=deadline, storm_id=storm_id)
         with self._told_to_gate(writes):
             yield
 
@@ -183,6 +183,14 @@ class _Write:
         refuse_if_newer(existing, self._manifest)
         known = {edit.manager for edit in self._edits}
         self._edits += [edit for edit in edits(existing, self._manager) if edit.manager not in known]
+
+
+def _is_storm(manifest: Manifest) -> bool:
+    return str(manifest["metadata"]["labels"].get(TYPE_LABEL)) == "Storm"
+
+
+def _storm_id(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["labels"].get(STORM_ID_LABEL, ""))
 
 
 def _moved(manifest: Manifest, namespace: str) -> Manifest:

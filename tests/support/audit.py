@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-PLURAL = "remediationrequests"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
@@ -27,14 +26,12 @@ class Write:
         return self.name.startswith("rr-")
 
 
-def writes(events: Iterable[Mapping[str, Any]], user: str = "") -> list[Write]:
-    """Those of our kind, refused ones too, by when they came; Events are not among them."""
+def writes(events: Iterable[Mapping[str, Any]], *, resource: str = "remediationrequests") -> list[Write]:
+    """Those of a kind, refused ones too, by when they came."""
     found = []
     for event in events:
         about = event.get("objectRef") or {}
-        if about.get("resource") != PLURAL or event["verb"] not in WRITES:
-            continue
-        if user and event["user"]["username"] != user:
+        if about.get("resource") != resource or event["verb"] not in WRITES:
             continue
         came = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
         status = int((event.get("responseStatus") or {}).get("code", 0))
