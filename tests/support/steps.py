@@ -27,6 +27,7 @@ STEPS = {
     "after-claim": "it has the lease",
     "before-write": "it is about to hand an object to the sink",
     "after-write": "the sink has written it, and nobody knows yet",
+    "before-request": "it is about to send a request to the API server, and has looked at its lease for the last time",
     "before-settle": "everything is written, and the lease is about to be settled",
     "after-settle": "it is settled",
     "before-sweep": "the timer of a worker is about to look for what is due",

@@ -194,6 +194,15 @@ def _patch_directory(module: ModuleType) -> None:
         stoppable(module.DirectorySink, name, "write", _about_object)
 
 
+def _about_request(_: Any, method: str, url: str, headers: Any = None, body: Any = None, *__: Any) -> set[str]:
+    metadata = (body if isinstance(body, dict) else {}).get("metadata") or {}
+    return {method, *(metadata.get("labels") or {}).values(), metadata.get("name", "")}
+
+
+def _patch_api(module: ModuleType) -> None:
+    stoppable(module.client.ApiClient, "call_api", "request", _about_request)
+
+
 def _patch_work(module: ModuleType) -> None:
     noting_its_end(module, "ingest")
     noting_its_end(module, "aggregate")
@@ -221,6 +230,7 @@ PATCHES: dict[str, Callable[[ModuleType], None]] = {
     "lua_scripts.connection": _patch_connection,
     "app.broker": _patch_broker,
     "tasks.sinks.directory": _patch_directory,
+    "tasks.sinks.api": _patch_api,
     "tasks.aggregate": _patch_aggregate,
     "tasks.work": _patch_work,
     "tasks.sweep": _patch_sweep,
