@@ -2,7 +2,8 @@
 -- KEYS  1 budget  2 queue of storms  3 queue of Singles  4 since when each waits
 -- ARGV  1 tokens a second  2 most tokens  3 tokens wanted  4 who asks (a storm's id; '' takes no place)  5 1: a storm, 0: a
 --       Single or what is less  6 failures in a row after which one worker at a time may probe  7 ms that a probe may take
---       8 ms from a probe to the next  9 1: only find out whether the tokens are there, and take a place where they are not
+--       8 ms from a probe to the next  9 1: before it is claimed: what is taken is kept for a take
+--       that follows
 -- Returns { ms to wait, 0 when the tokens are taken; 1 when a success is news to the others }
 -- Whoever is turned away is told a time of its own, at the rate at which tokens come, and keeps its place until LATE ms
 -- after it. Storms go before Singles; a Single that has waited LONG joins their queue, where every SHAREth turn is for such.
@@ -12,9 +13,9 @@ local now_parts = redis.call('TIME')
 local now = now_parts[1] * 1000 + math.floor(now_parts[2] / 1000)
 local rate, most, wanted, who = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
--- Places of those that never came back.
+-- Places of those that never came back. A place below 0 is that of somebody who took tokens so long ago, to use them now.
 local function drop_lost(key)
-  local lost = redis.call('ZRANGEBYSCORE', key, '-inf', now - LATE, 'LIMIT', 0, 500)
+  local lost = redis.call('ZRANGEBYSCORE', key, LATE - now, now - LATE, 'LIMIT', 0, 500)
   if #lost == 0 then return end
   redis.call('ZREM', key, unpack(lost))
   redis.call('ZREM', KEYS[4], unpack(lost))
@@ -32,6 +33,7 @@ local place = tonumber(redis.call('ZSCORE', KEYS[2], who) or 0)
 local first = ARGV[5] == '1' or place > 0
 if not first then place = tonumber(redis.call('ZSCORE', KEYS[3], who) or 0) end
 local since = tonumber(redis.call('ZSCORE', KEYS[4], who) or now)
+local took = place < 0
 local yields = not first and redis.call('ZCARD', KEYS[2]) > 0
 
 -- What must be there: also for those whose turn came before. They may be late, and are not waited for when the bucket is
@@ -39,27 +41,37 @@ local yields = not first and redis.call('ZCARD', KEYS[2]) > 0
 local needed = wanted
 local before = place > 0 and place <= now and '(' .. place or now
 if first then
-  needed = needed + redis.call('ZCOUNT', KEYS[2], '-inf', before) * wanted
+  needed = needed + redis.call('ZCOUNT', KEYS[2], 0, before) * wanted
 else
-  needed = math.max(needed, wanted + math.floor(most / 2)) + redis.call('ZCOUNT', KEYS[3], '-inf', before) * wanted
+  needed = math.max(needed, wanted + math.floor(most / 2)) + redis.call('ZCOUNT', KEYS[3], 0, before) * wanted
 end
 if place > 0 then needed = math.min(needed, most) end
 
 local rests = paused > now
-if not rests and tokens >= needed and not yields and place <= now then
-  if ARGV[9] == '1' then return { 0, news } end
+-- Where somebody probes, that is whoever took tokens before.
+local free = took and (not rests or probing)
+if free or (not rests and tokens >= needed and not yields and place <= now) then
   redis.call('ZREM', KEYS[2], who)
   redis.call('ZREM', KEYS[3], who)
   redis.call('ZREM', KEYS[4], who)
-  redis.call('HSET', KEYS[1], 'tk', string.format('%.3f', tokens - wanted), 'at', now)
-  redis.call('HINCRBY', KEYS[1], 'wr', wanted)
-  -- The server failed time and again: this caller probes, all others wait for what it finds.
-  if probing then redis.call('HSET', KEYS[1], 'pu', now + tonumber(ARGV[7])) end
+  if not free then
+    redis.call('HSET', KEYS[1], 'tk', string.format('%.3f', tokens - wanted), 'at', now)
+    -- The server failed time and again: this caller probes, all others wait for what it finds.
+    if probing then redis.call('HSET', KEYS[1], 'pu', now + tonumber(ARGV[7])) end
+  end
+  if ARGV[9] ~= '1' then
+    redis.call('HINCRBY', KEYS[1], 'wr', wanted)
+  elseif first then
+    redis.call('ZADD', KEYS[2], -now, who)
+  else
+    redis.call('ZADD', KEYS[3], -now, who)
+  end
   return { 0, news }
 end
 
 -- A probe may succeed any moment: nobody waits for the end of the time that it may take.
 if probing then paused = math.min(paused, now + tonumber(ARGV[8])) end
+if took then return { paused - now, news } end
 if place > now and place >= paused then return { place - now, news } end
 local refill = math.ceil(math.max(1, (needed - tokens) * 1000 / rate))
 if place > 0 and not rests and not yields then return { refill, news } end

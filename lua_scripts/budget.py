@@ -61,7 +61,7 @@ class Budget:
         return self._ask(writes, urgent, storm_id, look=False)
 
     def look(self, writes: int, *, urgent: bool, storm_id: str) -> Grant:
-        """As ``take``, but leaves the tokens where they are."""
+        """As ``take``, ahead of it: what it gets is kept for the take that follows."""
         return self._ask(writes, urgent, storm_id, look=True)
 
     def _ask(self, writes: int, urgent: bool, storm_id: str, *, look: bool) -> Grant:
@@ -94,7 +94,7 @@ class Budget:
         now = now_ms(self._client)
         with translated():
             found = self._client.hmget(BUDGET, "pu", "fa", "da", "rf", "th", "wr")
-            waiting = [self._client.zcard(queue) for queue in BUDGET_QUEUES]
+            waiting = [self._client.zcount(queue, 0, "+inf") for queue in BUDGET_QUEUES]
             first = self._client.zrange(BUDGET_SINCE, 0, 0, withscores=True)
         paused, failures, undefined, refused, throttled, writes = (int(float(raw or 0)) for raw in found)
         waiting_ms = max(0, now - int(first[0][1])) if first else 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from lua_scripts.budget import Budget
+from lua_scripts.budget import Budget, Grant
 from lua_scripts.errors import StoreError
 from tasks.sinks.base import Deadline
 from tasks.sinks.errors import DefinitionAbsent, NotYet, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
@@ -45,25 +46,28 @@ class BudgetGate:
         self._news = True
 
     def enter(self, writes: int, *, urgent: bool, deadline: Deadline, storm_id: str = "") -> None:
-        patience = min(PATIENCE_S, deadline.remaining())
-        while True:
-            try:
-                grant = self._budget.take(writes, urgent=urgent, storm_id=storm_id)
-            except StoreError as error:
-                raise SinkUnavailable(f"the budget of writes is out of reach: {error}") from error
-            self._news = grant.news
-            wait = grant.wait_ms / 1000
-            if wait == 0:
-                return
-            if wait > patience:
-                raise NotYet("the budget of Kubernetes writes is used up, or the server rests", wait)
-            time.sleep(wait)
-            patience -= wait
+        patience_s = min(PATIENCE_S, deadline.remaining())
+        try:
+            wait_ms = self._wait(lambda: self._budget.take(writes, urgent=urgent, storm_id=storm_id), patience_s)
+        except StoreError as error:
+            raise SinkUnavailable(f"the budget of writes is out of reach: {error}") from error
+        if wait_ms:
+            raise NotYet("the budget of Kubernetes writes is used up, or the server rests", wait_ms / 1000)
 
     def wait_ms(self, writes: int, storm_id: str, *, urgent: bool) -> int:
-        """How long a storm has to wait for its turn, 0 where it may be claimed. Raises ``StoreError``."""
-        wait = self._budget.look(writes, urgent=urgent, storm_id=storm_id).wait_ms
-        return wait if wait > PATIENCE_S * 1000 else 0
+        """How long a storm has to wait for its turn, 0 where it may be claimed and written. Raises ``StoreError``."""
+        return self._wait(lambda: self._budget.look(writes, urgent=urgent, storm_id=storm_id), PATIENCE_S)
+
+    def _wait(self, ask: Callable[[], Grant], patience_s: float) -> int:
+        """Waits here for a little while; ms to wait elsewhere, 0 once it is granted."""
+        while True:
+            grant = ask()
+            self._news = grant.news
+            wait_s = grant.wait_ms / 1000
+            if wait_s == 0 or wait_s > patience_s:
+                return grant.wait_ms
+            time.sleep(wait_s)
+            patience_s -= wait_s
 
     def leave(self, error: SinkError | None, more: int = 0) -> None:
         pause_ms = 0

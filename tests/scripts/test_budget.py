@@ -150,18 +150,39 @@ def test_those_turned_away_have_turns_of_their_own(client: redis.Redis, clock: C
     assert client.exists(*BUDGET_QUEUES, BUDGET_SINCE) == 0
 
 
-def test_looking_takes_a_place_but_no_token(client: redis.Redis, clock: Clock) -> None:
-    # Given a bucket that holds one write of a storm
+def test_what_is_taken_ahead_is_kept_for_the_take(client: redis.Redis, clock: Clock) -> None:
+    # Given a bucket that holds two writes of a storm
     budget = Budget(client, 4)
-    for _ in range(20):
-        assert budget.look(2, urgent=True, storm_id="a").wait_ms == 0
-    budget.take(2, urgent=True, storm_id="a")
-    budget.take(2, urgent=True, storm_id="a")
-    # When two look
-    told = [budget.look(2, urgent=True, storm_id=who).wait_ms for who in ("a", "b", "a")]
-    # Then they have their turns, and no other token is gone
-    assert told == [500, 1000, 500]
-    assert shown(budget) == Health(writes=4, waiting=2)
+    # When three look, some more than once
+    told = [budget.look(2, urgent=True, storm_id=who).wait_ms for who in ("a", "b", "c", "a", "c")]
+    # Then two may go, the third has its turn, and nobody else gets what is kept for them
+    assert told == [0, 0, 500, 0, 500]
+    assert shown(budget) == Health(waiting=1)
+    assert budget.take(2, urgent=True, storm_id="d").wait_ms == 1000
+    # And their takes cost no more, once each
+    assert [budget.take(2, urgent=True, storm_id=who).wait_ms for who in ("a", "b")] == [0, 0]
+    assert budget.take(2, urgent=True, storm_id="a").wait_ms == 1500
+    assert shown(budget) == Health(writes=4, waiting=3)
+
+
+def test_what_nobody_uses_is_not_kept_for_ever(client: redis.Redis, clock: Clock) -> None:
+    # Given somebody that looked and never came
+    budget = Budget(client, 4)
+    assert budget.look(2, urgent=True, storm_id="a").wait_ms == 0
+    # When another one comes long after; Then it finds a full bucket, and nothing is left of the first
+    clock.advance(60_000)
+    assert [budget.take(2, urgent=True, storm_id=who).wait_ms for who in ("b", "c", "d")] == [0, 0, 500]
+    assert client.zscore(BUDGET_QUEUES[0], "a") is None
+
+
+def test_whoever_looked_first_probes(client: redis.Redis, clock: Clock) -> None:
+    # Given a server that does not know our kind, and a pause that is over
+    budget = Budget(client, 20)
+    budget.refused(undefined=True)
+    clock.advance(PROBE_MS)
+    # When some look; Then one of them may go, and does
+    assert [budget.look(2, urgent=True, storm_id=who).wait_ms for who in ("a", "b")] == [0, PROBE_MS]
+    assert [budget.take(2, urgent=True, storm_id=who).wait_ms for who in ("b", "a")] == [PROBE_MS, 0]
 
 
 def test_singles_wait_until_no_storm_does_and_not_for_ever(client: redis.Redis, clock: Clock) -> None:
