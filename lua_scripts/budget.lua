@@ -8,7 +8,7 @@
 -- Whoever is turned away is told a time of its own, at the rate at which tokens come, and keeps its place until LATE ms
 -- after it. Storms go before Singles; a Single that has waited LONG joins their queue, where every SHAREth turn is for such.
 -- Begins with what frees memory, so that it goes on when Redis is full.
-local LATE, LONG, SHARE, MOST_WAITING = 10000, 120000, 4, 10000
+local LATE, LONG, SHARE, MOST_WAITING, FRESH = 10000, 120000, 4, 10000, 500
 local now_parts = redis.call('TIME')
 local now = now_parts[1] * 1000 + math.floor(now_parts[2] / 1000)
 local rate, most, wanted, who = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -30,10 +30,12 @@ local news = (failures > 0 or state[5]) and 1 or 0
 local at = tonumber(state[2] or now)
 local tokens = math.min(most, tonumber(state[1] or most) + math.max(0, now - at) * rate / 1000)
 local place = tonumber(redis.call('ZSCORE', KEYS[2], who) or 0)
-local first = ARGV[5] == '1' or place > 0
+local first = ARGV[5] == '1' or place ~= 0
 if not first then place = tonumber(redis.call('ZSCORE', KEYS[3], who) or 0) end
 local since = tonumber(redis.call('ZSCORE', KEYS[4], who) or now)
 local took = place < 0
+-- What was taken long ago would come on top of what others took since.
+if took and now + place > FRESH then took, place = false, 1 end
 local yields = not first and redis.call('ZCARD', KEYS[2]) > 0
 
 -- What must be there: also for those whose turn came before. They may be late, and are not waited for when the bucket is

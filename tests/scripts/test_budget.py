@@ -169,6 +169,9 @@ def test_what_nobody_uses_is_not_kept_for_ever(client: redis.Redis, clock: Clock
     # Given somebody that looked and never came
     budget = Budget(client, 4)
     assert budget.look(2, urgent=True, storm_id="a").wait_ms == 0
+    # When it comes later than it should; Then it takes anew
+    clock.advance(501)
+    assert [budget.take(2, urgent=True, storm_id=who).wait_ms for who in ("a", "a", "b")] == [0, 0, 500]
     # When another one comes long after; Then it finds a full bucket, and nothing is left of the first
     clock.advance(60_000)
     assert [budget.take(2, urgent=True, storm_id=who).wait_ms for who in ("b", "c", "d")] == [0, 0, 500]
