@@ -74,13 +74,12 @@ class Due:
         ]  # fmt: skip
 
     def flush_due(self, storm_id: str) -> FlushDue:
-        """Whether a storm's own RR is due to be written: not what is due of Singles, or needs no writing."""
-        now = now_ms(self._client)
+        """Whether a storm that is due has its own RR to be written: not Singles, or what needs no writing."""
         fields = ("ph", "fd", "fu", "lk", "uid")
         with translated():
             found = self._client.hmget(StormKeys(storm_id).header, *fields)
         header = dict(zip(fields, (raw or b"" for raw in found), strict=True))
-        if header["ph"] in (b"", b"G") or not 0 < int(float(header["fd"] or 0)) <= now:
+        if header["ph"] in (b"", b"G") or not header["fd"]:
             return "no"
         # What was written, nobody holds, and has changed in nothing since, has but an Event to tell.
         return "events" if header["uid"] and not header["fu"] and not header["lk"] else "storm"
