@@ -14,6 +14,8 @@ PROBE_MS: Final = 2000
 """From a probe that failed to the next."""
 PROBING_MS: Final = 10_000
 """After this long a probe counts as lost, with whoever made it: two requests that time out take no longer."""
+LATE_MS: Final = 10_000
+"""Who comes this long after its turn has lost it, and does not count as waiting; the same as in budget.lua."""
 
 Happened = Literal["ok", "failed", "throttled", "refused", "undefined"]
 
@@ -94,10 +96,10 @@ class Budget:
         now = now_ms(self._client)
         with translated():
             found = self._client.hmget(BUDGET, "pu", "fa", "da", "rf", "th", "wr")
-            waiting = [self._client.zcount(queue, 0, "+inf") for queue in BUDGET_QUEUES]
+            waiting = sum(self._client.zcount(queue, now - LATE_MS, "+inf") for queue in BUDGET_QUEUES)
             first = self._client.zrange(BUDGET_SINCE, 0, 0, withscores=True)
         paused, failures, undefined, refused, throttled, writes = (int(float(raw or 0)) for raw in found)
-        waiting_ms = max(0, now - int(first[0][1])) if first else 0
+        waiting_ms = max(0, now - int(first[0][1])) if first and waiting else 0
         return Health(
-            max(0, paused - now), failures, undefined, refused, throttled, writes, sum(waiting), waiting_ms
+            max(0, paused - now), failures, undefined, refused, throttled, writes, waiting, waiting_ms
         )  # fmt: skip

@@ -13,9 +13,10 @@ from lua_scripts.keys import BUDGET, BUDGET_QUEUES, BUDGET_SINCE
 from tests.scripts.lab import Clock, fill
 
 
-def shown(budget: Budget) -> Health:
-    """What metrics show, but for spans of time: those are by the server's true clock."""
-    return replace(budget.health(), paused_ms=0, waiting_ms=0)
+def shown(client: redis.Redis, budget: Budget) -> Health:
+    """What metrics show, but for what depends on the time: that is by the server's true clock."""
+    waiting = sum(client.zcount(queue, 0, "+inf") for queue in BUDGET_QUEUES)
+    return replace(budget.health(), paused_ms=0, waiting_ms=0, waiting=waiting)
 
 
 def test_many_at_once_get_no_more_than_the_bucket_holds(client: redis.Redis, clock: Clock) -> None:
@@ -106,7 +107,7 @@ def test_what_a_server_refuses_is_counted_in_a_bounded_place(client: redis.Redis
     budget.throttled(60_000)
     budget.failed()
     # Then it is counted, with when our kind was first unknown, and what is kept does not grow
-    assert shown(budget) == Health(failures=1, undefined_since_ms=clock.now - 500, refused=1000, throttled=1)
+    assert shown(client, budget) == Health(failures=1, undefined_since_ms=clock.now - 500, refused=1000, throttled=1)
     assert client.hlen(BUDGET) <= 9
     # And whoever succeeds is to say so, and then all is well, but for the counts
     clock.advance(60_000)
@@ -133,7 +134,7 @@ def test_those_turned_away_have_turns_of_their_own(client: redis.Redis, clock: C
     told = [budget.take(2, urgent=True, storm_id=f"s{number:02d}").wait_ms for number in range(100)]
     # Then the first five may go, and each other has its turn a tenth of a second after the one before
     assert told == [0] * 5 + [100 * (number + 1) for number in range(95)]
-    assert shown(budget) == Health(writes=10, waiting=95)
+    assert shown(client, budget) == Health(writes=10, waiting=95)
     # And whoever asks before it is told the same once more, and whoever comes late the end of the queue
     clock.advance(1)
     assert budget.take(2, urgent=True, storm_id="s50").wait_ms == told[50] - 1
@@ -143,7 +144,7 @@ def test_those_turned_away_have_turns_of_their_own(client: redis.Redis, clock: C
     for number in range(5, 100):
         clock.advance(100)
         assert budget.take(2, urgent=True, storm_id=f"s{number:02d}").wait_ms == 0
-    assert shown(budget) == Health(writes=200, waiting=1)
+    assert shown(client, budget) == Health(writes=200, waiting=1)
     clock.advance(100)
     assert budget.take(2, urgent=True, storm_id="late").wait_ms == 0
     assert budget.health() == Health(writes=202)
@@ -157,12 +158,12 @@ def test_what_is_taken_ahead_is_kept_for_the_take(client: redis.Redis, clock: Cl
     told = [budget.look(2, urgent=True, storm_id=who).wait_ms for who in ("a", "b", "c", "a", "c")]
     # Then two may go, the third has its turn, and nobody else gets what is kept for them
     assert told == [0, 0, 500, 0, 500]
-    assert shown(budget) == Health(waiting=1)
+    assert shown(client, budget) == Health(waiting=1)
     assert budget.take(2, urgent=True, storm_id="d").wait_ms == 1000
     # And their takes cost no more, once each
     assert [budget.take(2, urgent=True, storm_id=who).wait_ms for who in ("a", "b")] == [0, 0]
     assert budget.take(2, urgent=True, storm_id="a").wait_ms == 1500
-    assert shown(budget) == Health(writes=4, waiting=3)
+    assert shown(client, budget) == Health(writes=4, waiting=3)
 
 
 def test_what_nobody_uses_is_not_kept_for_ever(client: redis.Redis, clock: Clock) -> None:
@@ -212,7 +213,7 @@ def test_whoever_never_comes_back_loses_its_turn(client: redis.Redis, clock: Clo
     budget = Budget(client, 2)
     for number in range(10):
         budget.take(2, urgent=True, storm_id=f"s{number}")
-    assert budget.health().waiting == 8
+    assert shown(client, budget).waiting == 8
     # When they have not come long after it, and another one asks; Then it is alone
     clock.advance(60_000)
     assert budget.take(2, urgent=True, storm_id="other").wait_ms == 0
@@ -250,3 +251,15 @@ def test_what_was_sent_beyond_what_was_asked_for_is_taken_too(client: redis.Redi
     # Then that is what is counted, and what is left
     assert budget.health() == Health(failures=1, writes=6)
     assert [budget.take(2, urgent=True).wait_ms for _ in range(3)] == [0, 0, 100]
+
+
+def test_metrics_show_who_waits_and_not_who_never_came(client: redis.Redis) -> None:
+    # Given one that was turned away, by the server's own clock
+    budget = Budget(client, 4)
+    for who in ("a", "b", "c"):
+        budget.take(2, urgent=True, storm_id=who)
+    # Then it is seen to wait, as long as its turn may still come
+    assert budget.health().waiting == 1
+    client.zadd(BUDGET_QUEUES[0], {"c": 1_000})
+    seen = budget.health()
+    assert (seen.waiting, seen.waiting_ms) == (0, 0)
