@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lua_scripts.budget import Budget
-from lua_scripts.keys import BUDGET
+from lua_scripts.keys import BUDGET, BUDGET_QUEUES, BUDGET_SINCE
 from tasks.events import Event
 from tasks.manifests import API_VERSION, Manifest, storm_manifest
 from tasks.sinks import Deadline, ObjectRef
@@ -62,7 +62,7 @@ class Bench:
 
     def forgive(self) -> None:
         """As though every pause were over."""
-        self._redis.delete(BUDGET)
+        self._redis.delete(BUDGET, *BUDGET_QUEUES, BUDGET_SINCE)
 
     def health(self) -> Known:
         seen = self.budget.health()

@@ -39,7 +39,7 @@ ANSWERS = {
     "401": Answer(Say(401, {"reason": "Unauthorized"}), SinkRefused, REFUSED),
     "403": Answer(Say(403, {"reason": "Forbidden"}), SinkRefused, REFUSED),
     "404 of no resource": Answer(
-        Say(404, raw=b"404 page not found"), DefinitionAbsent, Known(refused=1, undefined=True)
+        Say(404, raw=b"404 page not found"), DefinitionAbsent, Known(refused=1, paused=True, undefined=True), 2.0
     ),
     "408": Answer(Say(408), SinkUnavailable, FAILED),
     "413": Answer(Say(413, raw=b"<html>too large"), SinkInvalid, REFUSED),

@@ -31,10 +31,12 @@ class Pace:
     posts: int
     alerts: int
 
-    @property
-    def most_writes(self) -> int:
-        """Spec and status: once in each span of MAX_WAIT that the storm meets, and once when it has calmed down."""
-        return 2 + 2 * math.ceil(self.lasts_s / self.max_wait_s)
+    def most_writes(self, lasted_s: float) -> int:
+        """Spec and status: once in each span of MAX_WAIT that the storm meets, and once when it has calmed down.
+
+        A storm that lasted longer than it should, for the machine stood still, may have a span more.
+        """
+        return 2 + 2 * math.ceil(max(self.lasts_s, lasted_s - 1) / self.max_wait_s)
 
 
 @pytest.fixture
@@ -82,10 +84,9 @@ def hold(stack: Stack, plane: ControlPlane, scene: Scene, pace: Pace) -> None:
     # And the server had no more requests than the time allows, refused ones included, superseded Singles apart
     found = writes(plane.audit(scene.namespace))
     superseded = len(aggregation.get("supersedes", []))
-    print(
-        f"{len(alerts)} alerts in {lasted_s:.1f} s: {len(found)} writes of {pace.most_writes}, {superseded} superseded"
-    )
-    assert 2 <= len(found) <= pace.most_writes + 2 * superseded
+    most = pace.most_writes(lasted_s)
+    print(f"{len(alerts)} alerts in {lasted_s:.1f} s: {len(found)} writes of {most}, {superseded} superseded")
+    assert 2 <= len(found) <= most + 2 * superseded
     told = [one for one in plane.audit(scene.namespace) if one["objectRef"]["resource"] == "events"]
     assert metric(stack, "stormfold_kube_writes_total") == len(found) + len(told)
 
