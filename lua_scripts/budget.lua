@@ -2,8 +2,7 @@
 -- KEYS  1 budget  2 queue of storms  3 queue of Singles  4 since when each waits
 -- ARGV  1 tokens a second  2 most tokens  3 tokens wanted  4 who asks (a storm's id; '' takes no place)  5 1: a storm, 0: a
 --       Single or what is less  6 failures in a row after which one worker at a time may probe  7 ms that a probe may take
---       8 ms from a probe to the next  9 1: before it is claimed: what is taken is kept for a take
---       that follows
+--       8 ms from a probe to the next  9 1: ahead of a claim, what is taken is kept for the take that follows within FRESH ms
 -- Returns { ms to wait, 0 when the tokens are taken; 1 when a success is news to the others }
 -- Whoever is turned away is told a time of its own, at the rate at which tokens come, and keeps its place until LATE ms
 -- after it. Storms go before Singles; a Single that has waited LONG joins their queue, where every SHAREth turn is for such.

@@ -13,6 +13,8 @@ from tasks.sinks.errors import DefinitionAbsent, NotYet, SinkError, SinkRefused,
 
 PATIENCE_S: Final = 0.25
 """The longest that a write waits here for the budget; a longer wait is the storm's, not the worker's."""
+LONGER_S: Final = 1.0
+"""The same for what belongs to no storm, and so has no turn: deleting, say."""
 
 
 class Gate(Protocol):
@@ -46,7 +48,7 @@ class BudgetGate:
         self._news = True
 
     def enter(self, writes: int, *, urgent: bool, deadline: Deadline, storm_id: str = "") -> None:
-        patience_s = min(PATIENCE_S, deadline.remaining())
+        patience_s = min(PATIENCE_S if storm_id else LONGER_S, deadline.remaining())
         try:
             wait_ms = self._wait(lambda: self._budget.take(writes, urgent=urgent, storm_id=storm_id), patience_s)
         except StoreError as error:
