@@ -27,12 +27,16 @@ STEPS = {
     "after-claim": "it has the lease",
     "before-write": "it is about to hand an object to the sink",
     "after-write": "the sink has written it, and nobody knows yet",
-    "before-request": "it is about to send a request to the API server, and has looked at its lease for the last time",
     "before-settle": "everything is written, and the lease is about to be settled",
     "after-settle": "it is settled",
     "before-sweep": "the timer of a worker is about to look for what is due",
     "after-sweep": "it has marked storms as published, and has published nothing yet",
 }
+
+STEPS_INTO_A_CLUSTER = {
+    "before-request": "it is about to send a request to the API server, and has looked at its lease for the last time",
+}
+"""A file is written whole, so that there is nothing between."""
 
 
 class Stop:
@@ -90,7 +94,7 @@ class Steps:
         Actions: ``stop``; ``exhaust`` takes all of the caller's Redis connections until released, and goes on;
         ``raise <class>`` raises.
         """
-        assert step in STEPS, step
+        assert step in STEPS | STEPS_INTO_A_CLUSTER, step
         number = next(self._numbers)
         order = {"number": number, "about": about, "action": action, "skip": skip}
         fresh = self._folder / f"{number}.tmp"

@@ -217,7 +217,7 @@ def _patch_connection(module: ModuleType) -> None:
         module.WORKER = replace(module.WORKER, timeout_s=float(os.environ["STOP_AT_TIMEOUT"]))  # type: ignore[attr-defined]
 
 
-def _patch_aggregate(module: ModuleType) -> None:
+def _patch_writer(module: ModuleType) -> None:
     if "STOP_AT_SLOW_RETRY_MS" in os.environ:
         module.SLOW_RETRY_MS = int(os.environ["STOP_AT_SLOW_RETRY_MS"])  # type: ignore[attr-defined]
 
@@ -231,7 +231,7 @@ PATCHES: dict[str, Callable[[ModuleType], None]] = {
     "app.broker": _patch_broker,
     "tasks.sinks.directory": _patch_directory,
     "tasks.sinks.api": _patch_api,
-    "tasks.aggregate": _patch_aggregate,
+    "tasks.writer": _patch_writer,
     "tasks.work": _patch_work,
     "tasks.sweep": _patch_sweep,
 }
