@@ -84,10 +84,13 @@ def replay(inbox: Inbox, settings: Settings, letter: DeadLetter, raw: object, wa
 
 
 def replay_object(inbox: Inbox, refusals: Refusals, letter: DeadLetter) -> None:
-    """Has an object that the sink refused written once more. Raises ``NotReplayedError`` and the ``StoreError`` tree.
-
-    The letter goes first: where the object is refused again, that is a letter anew.
-    """
-    inbox.drop(letter.letter_id)
-    if not refusals.again(letter):
-        raise NotReplayedError("its storm is over: nothing is left to be written; the letter was dropped")
+    """Has an object that the sink refused written once more. Raises ``NotReplayedError`` and ``StoreError``."""
+    asked = refusals.again(letter)
+    if asked == "busy":
+        raise NotReplayedError("its storm is being written at this moment: try again")
+    if asked == "over":
+        raise NotReplayedError("its storm is over: nothing is left to be written; drop it")
+    # Where it was refused again meanwhile, that is another letter under its name.
+    now = inbox.dead_letter(letter.letter_id)
+    if now is not None and now.buried_ms == letter.buried_ms:
+        inbox.drop(letter.letter_id)

@@ -22,7 +22,7 @@ end
 drop_lost(KEYS[2])
 drop_lost(KEYS[3])
 
-local state = redis.call('HMGET', KEYS[1], 'tk', 'at', 'pu', 'fa', 'da', 'ag')
+local state = redis.call('HMGET', KEYS[1], 'tk', 'at', 'pu', 'fa', 'da', 'ag', 'la')
 local paused, failures = tonumber(state[3] or 0), tonumber(state[4] or 0)
 local probing = state[5] or failures >= tonumber(ARGV[6])
 local news = (failures > 0 or state[5]) and 1 or 0
@@ -33,25 +33,27 @@ local first = ARGV[5] == '1' or place ~= 0
 if not first then place = tonumber(redis.call('ZSCORE', KEYS[3], who) or 0) end
 local since = tonumber(redis.call('ZSCORE', KEYS[4], who) or now)
 local took = place < 0
--- What was taken long ago would come on top of what others took since.
-if took and now + place > FRESH then took, place = false, 1 end
-local yields = not first and redis.call('ZCARD', KEYS[2]) > 0
+local rests = paused > now
+-- What was taken long ago would come on top of what others took since; but a probe is waited for.
+local fresh = probing and rests and tonumber(ARGV[7]) or FRESH
+if took and now + place > fresh then took, place = false, 1 end
+local yields = not first and redis.call('ZCOUNT', KEYS[2], 0, '+inf') > 0
 
 -- What must be there: also for those whose turn came before. They may be late, and are not waited for when the bucket is
 -- full. A Single leaves half of it to storms.
 local needed = wanted
-local before = place > 0 and place <= now and '(' .. place or now
+local before = place > 0 and '(' .. place or now
 if first then
   needed = needed + redis.call('ZCOUNT', KEYS[2], 0, before) * wanted
 else
   needed = math.max(needed, wanted + math.floor(most / 2)) + redis.call('ZCOUNT', KEYS[3], 0, before) * wanted
 end
-if place > 0 then needed = math.min(needed, most) end
+if place > 0 and place <= now then needed = math.min(needed, most) end
 
-local rests = paused > now
 -- Where somebody probes, that is whoever took tokens before.
 local free = took and (not rests or probing)
-if free or (not rests and tokens >= needed and not yields and place <= now) then
+-- Before its time, too, where the bucket has enough for all whose turn comes earlier: some of those never come back.
+if free or (not rests and tokens >= needed and not yields) then
   redis.call('ZREM', KEYS[2], who)
   redis.call('ZREM', KEYS[3], who)
   redis.call('ZREM', KEYS[4], who)
@@ -80,9 +82,13 @@ if who == '' then return { math.max(refill, paused - now), news } end
 
 local step = wanted * 1000 / rate
 local function last_of(key) return tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0) end
-local to = math.max(now + refill, paused, last_of(KEYS[2]) + step)
+local storms_wait = redis.call('ZCOUNT', KEYS[2], 0, '+inf') > 0
+local to = math.max(now + refill, paused)
+-- Behind the last storm, not behind Singles that waited long: those have every SHAREth turn only.
+if first and storms_wait then to = math.max(to, tonumber(state[7] or 0) + step) end
 redis.call('ZREM', KEYS[3], who)
 if first then
+  redis.call('HSET', KEYS[1], 'la', to)
   if place > 0 or redis.call('ZCARD', KEYS[2]) < MOST_WAITING then
     redis.call('ZADD', KEYS[2], math.ceil(to), who)
     redis.call('ZADD', KEYS[4], since, who)
@@ -92,7 +98,7 @@ elseif now - since >= LONG then
   redis.call('HSET', KEYS[1], 'ag', to)
   redis.call('ZADD', KEYS[2], math.ceil(to), who)
 else
-  to = math.max(to, last_of(KEYS[3]) + step)
+  to = math.max(to, last_of(KEYS[2]) + step, last_of(KEYS[3]) + step)
   if place > 0 or redis.call('ZCARD', KEYS[3]) < MOST_WAITING then
     redis.call('ZADD', KEYS[3], math.ceil(to), who)
     redis.call('ZADD', KEYS[4], since, who)

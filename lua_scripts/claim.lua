@@ -105,7 +105,10 @@ if header.ph ~= 'G' then
   -- Marked dirty by a holder that never settled counts as due.
   local flush = again or header.dy == 1 or (header.fd ~= 0 and header.fd <= now)
   local stale = header.f > 0 and now >= header.ls + rules.stale_after
-  if header.ph == 'R' and header.wp == 'R' and not flush and header.fd == 0 and now >= header.lr + rules.reopen_window then
+  -- Events that could not be told keep no storm open: without an unflushed change nothing but them is due.
+  local events_only = not again and header.uid ~= '' and header.lk == '' and header.dy == 0 and header.fu == 0
+  local said = not flush and header.fd == 0 or events_only
+  if header.ph == 'R' and header.wp == 'R' and said and now >= header.lr + rules.reopen_window then
     forget(sid)
     return { 'closed' }
   end

@@ -110,7 +110,10 @@ class StormOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SingleOutcome:
-    """What became of one Single; ``phase`` empty: not written. ``silenced``: what its RR says of that now."""
+    """What became of one Single; ``phase`` empty: not written. ``silenced``: what its RR says of that now.
+
+    ``refused``: not for now, but for what it says; it counts as written until it is to say something else.
+    """
 
     fingerprint: str
     phase: WrittenPhase
@@ -118,6 +121,7 @@ class SingleOutcome:
     resource_version: str = ""
     namespace: str = ""
     silenced: bool | None = None
+    refused: bool = False
 
 
 Settled = Literal["settled", "dirty", "lost", "closed"]
@@ -237,7 +241,7 @@ class Leases:
         items = [
             [
                 packing.pack_fingerprint(o.fingerprint), _CODES[o.phase], o.uid, o.resource_version, o.namespace,
-                0 if o.silenced is None else 1 + o.silenced,
+                0 if o.silenced is None else 1 + o.silenced, int(o.refused),
             ]
             for o in outcomes
         ]  # fmt: skip

@@ -39,7 +39,7 @@ local function again()
   if leased(header) then
     header.dy = 1
   elseif header.ph ~= 'G' then
-    header.fd = now
+    header.fd, header.fu = now, earlier(header.fu, now)
   end
   write_header(header)
   enqueue(header, sid)

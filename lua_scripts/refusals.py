@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from lua_scripts import packing
 from lua_scripts.inbox import MAX_DEAD_BYTES, MAX_DEAD_LETTERS, letter_keys, pack_letter
@@ -36,9 +36,10 @@ class Refusals:
         """Takes the letter away: its object was taken after all."""
         self._scripts.run("unbury", letter_keys(shard_of(storm_id)), (name, 0))
 
-    def again(self, letter: DeadLetter) -> bool:
-        """Has the object of a letter written once more, at once; False where its history is over."""
+    def again(self, letter: DeadLetter) -> Literal["due", "over", "busy"]:
+        """Has the object of a letter written once more, at once; not where its history is over, nor amid a write."""
         fingerprint = packing.pack_fingerprint(letter.fingerprint) if letter.fingerprint else b""
         name = "" if letter.fingerprint else letter.letter_id
         args = (letter.storm_id, name, fingerprint, letter.opened_ms)
-        return bool(self._scripts.run("again", storm_key_names(letter.storm_id), args))
+        answers: dict[int, Literal["due", "over", "busy"]] = {1: "due", 0: "over", -1: "busy"}
+        return answers[int(self._scripts.run("again", storm_key_names(letter.storm_id), args))]

@@ -5,7 +5,8 @@
 --              superseded or told, ms until a retry, {fingerprint superseded, ...}, {fingerprint to drop, ...}, {resource id to drop, ...},
 --              stage that Events told of, 1 when it only waits for its turn, which is no failure, or only Events wait }
 --   singles: { 'singles', ms until a retry, {{fingerprint, phase written or '', uid, resourceVersion, namespace,
---              whether silenced, as written}, ...}, 1 when they only wait for their turn }
+--              whether silenced, as written, 1 when the sink refused what it says}, ...}, 1 when they only wait for
+--              their turn }
 -- Returns 'lost' (the lease is somebody else's; nothing done), 'settled', 'dirty' (due again) or 'closed'
 local sid, rules, outcome = ARGV[1], unpack_rules(ARGV[3]), cmsgpack.unpack(ARGV[4])
 local header = read_header()
@@ -46,7 +47,7 @@ local function settle_storm()
       return nil
     end
     -- There was news while it was written, be it a mere repeat: the storm goes on, and its RR must say so.
-    dirty = true
+    dirty, header.fu = true, earlier(header.fu, now)
   end
   header.wp, header.dg, header.fa, header.lw = wrote, digest, 0, now
   if more == 1 then
@@ -74,12 +75,13 @@ local function forget_single(fingerprint, member)
   end
   redis.call('HDEL', KEYS[8], fingerprint)
   redis.call('HDEL', KEYS[15], fingerprint)
+  redis.call('HDEL', KEYS[17], fingerprint)
   redis.call('ZREM', KEYS[16], fingerprint)
   drop_resources()
 end
 
 local function settle_single(item, retry)
-  local fingerprint, wrote, uid, version, namespace, shown = unpack(item)
+  local fingerprint, wrote, uid, version, namespace, shown, refused = unpack(item)
   local single = unpack_single(redis.call('HGET', KEYS[15], fingerprint))
   local member = unpack_member(redis.call('HGET', KEYS[8], fingerprint))
   if not single or not member then return end
@@ -90,7 +92,8 @@ local function settle_single(item, retry)
     if gathers then redis.call('ZADD', KEYS[16], now + retry, fingerprint) end
     return
   end
-  redis.call('HDEL', KEYS[17], fingerprint)
+  -- What was refused may be wanted once more.
+  if refused ~= 1 then redis.call('HDEL', KEYS[17], fingerprint) end
   if wrote == 'T' and member.state == 'F' and now >= single.last + rules.stale_after and gathers then
     forget_single(fingerprint, member)
     return

@@ -21,7 +21,7 @@ from tasks.manifests import (
 )
 from tasks.retention import Retention, closed_object
 from tasks.sinks.base import Deadline, ObjectRef, Sink
-from tasks.sinks.errors import NewerFence, ObjectGone, SinkRefused
+from tasks.sinks.errors import NewerFence, NotYet, ObjectGone, SinkRefused
 from tasks.sinks.objects import fence_of, installation_of, is_storm_id, number_of
 
 TIME_S: Final = 120.0
@@ -162,10 +162,12 @@ class Reconciler:
 
     def _close(self, ref: ObjectRef, manifest: Manifest) -> None:
         try:
-            self._sink.put_status(manifest, ref, self._deadline)
+            self._sink.put_status(manifest, ref, self._deadline, queue=False)
         except (ObjectGone, NewerFence) as error:
             # Somebody was quicker; the next look will tell.
             log.info("an RR changed under the reconciler", rr=ref.name, reason=str(error))
+        except NotYet as error:
+            log.info("an RR without state waits to be closed until the next look", rr=ref.name, reason=str(error))
         except SinkRefused as error:
             # One that nobody may close must not keep the others, and every first write, waiting.
             log.error("an RR without state cannot be closed", rr=ref.name, reason=str(error))

@@ -10,8 +10,8 @@ from lua_scripts.records import Rules
 from tasks.content import shown_resources, single_content, single_name, storm_content, superseded_content
 from tasks.manifests import Manifest, manifest_digest, single_manifest, storm_manifest
 from tasks.sinks.base import ObjectRef
-from tasks.sinks.errors import NotYet, ObjectGone, SinkError, SinkInvalid, SinkRefused
-from tasks.writer import RETRY_MS, Writer, known_as, report, retry_ms
+from tasks.sinks.errors import ObjectGone, SinkError, SinkInvalid, SinkRefused
+from tasks.writer import RETRY_MS, Writer, known_as, no_failure, report, retry_ms
 
 SUPERSEDED_A_TURN: Final = 50
 EVENT_RETRY_MS: Final = 5_000
@@ -57,7 +57,7 @@ class Turn:
             return 0, self._storm_failed(error)
         if ref is None or (refused and not changed):
             # Refused for what it says, now or the last time: settled like what is written, until it says other things.
-            outcome = StormOutcome(phase=phase, digest=REFUSED + digest, told=claim.told)
+            outcome = StormOutcome(phase=phase, digest=REFUSED + digest, told=claim.told, obsolete=obsolete)
             return 0, self._leases.settle_storm(self._storm_id, claim.token, self._rules, outcome)
         if refused:
             self._writer.taken_after_all(claim.storm.name)
@@ -90,12 +90,12 @@ class Turn:
             except SinkInvalid as error:
                 content = single_content(self._writer.claim, task, task.want or "Active")
                 self._writer.bury(error, single_manifest(content), (task.fingerprint, task.opened_ms))
-                outcomes.append(SingleOutcome(task.fingerprint, task.want, silenced=task.silenced))
+                outcomes.append(SingleOutcome(task.fingerprint, task.want, silenced=task.silenced, refused=True))
             except SinkError as error:
                 report(error, single_name(task.fingerprint, task.opened_ms))
                 wait = max(wait, retry_ms(error, self._claim.failures))
                 away = not isinstance(error, SinkRefused)
-                waits = isinstance(error, NotYet) and (waits or not any(o.phase == "" for o in outcomes))
+                waits = no_failure(error) and (waits or not any(o.phase == "" for o in outcomes))
                 outcomes.append(SingleOutcome(task.fingerprint, ""))
             else:
                 outcomes.append(
@@ -152,6 +152,6 @@ class Turn:
         report(error, self._claim.storm.name)
         outcome = StormOutcome(
             phase="", retry_ms=retry_ms(error, self._claim.failures), told=self._claim.told,
-            waits=isinstance(error, NotYet),
+            waits=no_failure(error),
         )  # fmt: skip
         return self._leases.settle_storm(self._storm_id, self._claim.token, self._rules, outcome)

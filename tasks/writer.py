@@ -18,7 +18,8 @@ from tasks.sinks.base import Deadline, ObjectRef, Sink
 from tasks.sinks.errors import NewerFence, NotYet, ObjectGone, SinkError, SinkInvalid, SinkRefused, SinkUnavailable
 
 RETRY_MS: Final = 500
-SLOW_RETRY_MS: Final = 15_000
+SLOW_RETRY_MS: Final = 2_000
+"""A server that starts may refuse what it takes a second later; a real refusal is soon tried once a minute only."""
 MAX_RETRY_MS: Final = 60_000
 WRITE_TRIES: Final = 3
 
@@ -37,6 +38,11 @@ def retry_ms(error: SinkError, failures: int) -> int:
         return min(MAX_RETRY_MS, int(error.retry_after_s * 1000))
     base = SLOW_RETRY_MS if isinstance(error, SinkRefused) else RETRY_MS
     return int(min(MAX_RETRY_MS, base * 2 ** min(failures, 8)))
+
+
+def no_failure(error: SinkError) -> bool:
+    """Whether the storm merely waits, with all others or for its turn: then its next wait is no longer for it."""
+    return error.shared or isinstance(error, NotYet)
 
 
 class Writer:

@@ -47,8 +47,11 @@ class Sink(Protocol):
         The answer's namespace is where the object really is: the caller pins it.
         """
 
-    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
-        """Write the status alone; the manifest's spec may be partial and is not looked at."""
+    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline, *, queue: bool = True) -> ObjectRef:
+        """Write the status alone; the manifest's spec may be partial and is not looked at.
+
+        Where it has to wait for its turn, its storm has a place in the queue after that; without ``queue`` it has none.
+        """
 
     def announce(self, about: ObjectRef, event: Event, deadline: Deadline, storm_id: str = "") -> None:
         """Tell those who look at the object of it; what was told before is not told twice."""

@@ -59,7 +59,7 @@ class DirectorySink:
                 return _replace(path, existing, _fenced(existing, manifest), manifest["status"], deadline)
             return _replace(path, existing, _spec_of(manifest, existing, namespace), manifest["status"], deadline)
 
-    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
+    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline, *, queue: bool = True) -> ObjectRef:
         path = self._path(known.namespace, known.name)
         with sink_errors(path), locked(self._root, f"{known.namespace}/{path.name}", deadline):
             existing = _the_very(read_manifest(path), known, path)

@@ -36,7 +36,7 @@ class Edit:
 
 
 def edits(existing: Manifest, manager: str) -> list[Edit]:
-    """What others hold of ours. What we write next with force is ours again, so each edit is met once.
+    """What others hold of ours. What we write next with force is ours again, unless they say the same.
 
     Source: ``metadata.managedFields``, https://kubernetes.io/docs/reference/using-api/server-side-apply/.
     """

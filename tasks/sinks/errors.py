@@ -9,6 +9,8 @@ class SinkError(Exception):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.shared = False
+        """Whether all writes fail alike and wait together: then it is no failure of the one that met it."""
 
 
 class SinkUnavailable(SinkError):

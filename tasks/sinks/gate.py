@@ -23,10 +23,11 @@ class Gate(Protocol):
     def enter(self, writes: int, *, urgent: bool, deadline: Deadline, storm_id: str = "") -> None:
         """Returns when ``writes`` may be sent; raises ``NotYet`` where that takes too long."""
 
-    def leave(self, error: SinkError | None, more: int = 0) -> None:
+    def leave(self, error: SinkError | None, more: int = 0, *, minor: bool = False) -> None:
         """How it went, and how many writes were sent beyond those asked for (below 0: fewer).
 
         Also told by whoever did not enter, for reading is no write. Where all pause the error tells for how long.
+        ``minor``: its failure says nothing of the server's health, unless it was sent to find that out.
         """
 
 
@@ -36,7 +37,7 @@ class OpenGate:
     def enter(self, writes: int, *, urgent: bool, deadline: Deadline, storm_id: str = "") -> None:
         return
 
-    def leave(self, error: SinkError | None, more: int = 0) -> None:
+    def leave(self, error: SinkError | None, more: int = 0, *, minor: bool = False) -> None:
         return
 
 
@@ -71,8 +72,10 @@ class BudgetGate:
             time.sleep(wait_s)
             patience_s -= wait_s
 
-    def leave(self, error: SinkError | None, more: int = 0) -> None:
+    def leave(self, error: SinkError | None, more: int = 0, *, minor: bool = False) -> None:
         pause_ms = 0
+        if minor and not self._news and error is not None and not isinstance(error, SinkThrottled):
+            return
         try:
             if isinstance(error, SinkThrottled):
                 self._budget.throttled(int((error.retry_after_s or 1.0) * 1000), more=more)
@@ -89,4 +92,4 @@ class BudgetGate:
             return
         if error is not None and pause_ms:
             # Nobody writes before, and then nothing speaks against it: the storm's own failures do not count.
-            error.retry_after_s = pause_ms / 1000
+            error.retry_after_s, error.shared = pause_ms / 1000, True

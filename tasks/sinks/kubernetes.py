@@ -59,14 +59,16 @@ class KubernetesSink:
             # A POST drops the status, and an apply leaves it alone: it always takes a second request.
             return write.status(write.create() if known is None else write.update(known))
 
-    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
+    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline, *, queue: bool = True) -> ObjectRef:
         # Read first: the conditions that stand there tell since when, and consumers may have moved the version.
-        with self._through_gate(1, deadline, urgent=_is_storm(manifest), storm_id=_storm_id(manifest)):
+        storm_id = _storm_id(manifest) if queue else ""
+        with self._through_gate(1, deadline, urgent=_is_storm(manifest), storm_id=storm_id):
             write = _Write(self._resource, self._manager, self._fallback, manifest, deadline, status_only=True)
             return write.status(write.meet_the_very(known))
 
     def announce(self, about: ObjectRef, event: Event, deadline: Deadline, storm_id: str = "") -> None:
-        with self._through_gate(1, deadline, storm_id=storm_id):
+        self._gate.enter(1, urgent=False, deadline=deadline, storm_id=storm_id)
+        with self._told_to_gate(1, minor=True):
             post_event(self._api, self._manager, about, event, deadline)
 
     def delete(self, known: ObjectRef, deadline: Deadline) -> bool:
@@ -95,12 +97,12 @@ class KubernetesSink:
             yield
 
     @contextmanager
-    def _told_to_gate(self, writes: int) -> Iterator[None]:
+    def _told_to_gate(self, writes: int, *, minor: bool = False) -> Iterator[None]:
         before = self._api.writes
         try:
             yield
         except SinkError as error:
-            self._gate.leave(error, self._api.writes - before - writes)
+            self._gate.leave(error, self._api.writes - before - writes, minor=minor)
             raise
         self._gate.leave(None, self._api.writes - before - writes)
 

@@ -10,6 +10,7 @@ from tasks.events import Event
 from tasks.manifests import API_VERSION, GROUP, KIND
 from tasks.sinks.api import Api, failure
 from tasks.sinks.base import Deadline, ObjectRef
+from tasks.sinks.errors import DefinitionAbsent, SinkRefused
 from tasks.sinks.objects import check_name
 
 _INSTANCE_MAX: Final = 128
@@ -22,7 +23,9 @@ def post_event(api: Api, manager: str, about: ObjectRef, event: Event, deadline:
     reply = api.send("POST", path, deadline, _body(manager, about, event), query={"fieldManager": manager})
     told = reply.status == 201 and "metadata" in reply.body
     if not told and not (reply.status == 409 and reply.reason == "AlreadyExists"):
-        raise failure(reply, f"tell {event.reason} of {about.namespace}/{about.name}")
+        error = failure(reply, f"tell {event.reason} of {about.namespace}/{about.name}")
+        # Where Events are not known at all, our own kind may be all the same.
+        raise SinkRefused(str(error)) if isinstance(error, DefinitionAbsent) else error
 
 
 def _body(manager: str, about: ObjectRef, event: Event) -> dict[str, object]:

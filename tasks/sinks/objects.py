@@ -14,6 +14,8 @@ OWN_STATUS: Final = frozenset({"phase", "conditions", "ledger", "flaps", "fence"
 FIELD_MANAGER: Final = "stormfold"
 """The usual field manager."""
 
+NO_FENCE: Final = 2**52
+
 _DNS_1123: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -32,10 +34,13 @@ def number_of(value: Any) -> int:
 
 
 def fence_of(manifest: Manifest) -> int:
-    """The highest fence that the object bears: the annotation comes with the spec, the status may be newer."""
+    """The highest fence that the object bears: the annotation comes with the spec, the status may be newer.
+
+    Numbers that no fence reaches are somebody's edit, and none: Redis counts exactly up to 2^53.
+    """
     annotated = (manifest["metadata"].get("annotations") or {}).get(FENCE_ANNOTATION)
     observed = (manifest.get("status") or {}).get("fence")
-    return max(number_of(annotated), number_of(observed))
+    return max((fence for fence in map(number_of, (annotated, observed)) if fence < NO_FENCE), default=0)
 
 
 def is_stormfolds(manifest: Manifest) -> bool:

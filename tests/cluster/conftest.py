@@ -18,6 +18,7 @@ from tests.cluster.proxy import Proxy
 from tests.cluster.servers import Servers, own_servers
 from tests.support.absent import absent
 from tests.support.redis_server import RedisServer
+from tests.support.scene import Scene, new_scene
 
 if TYPE_CHECKING:
     from tests.cluster.bench import Bench
@@ -69,6 +70,14 @@ def namespace(control_plane: ControlPlane) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     control_plane.kubectl("create", "namespace", name)
     return name
+
+
+@pytest.fixture
+def scene(control_plane: ControlPlane) -> Scene:
+    """Names of this test alone for alerts, and the namespace that they are about."""
+    scene = new_scene("cluster")
+    control_plane.kubectl("create", "namespace", scene.namespace)
+    return scene
 
 
 @pytest.fixture

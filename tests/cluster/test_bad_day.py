@@ -13,7 +13,7 @@ from tests.cluster.proxy import Proxy
 from tests.cluster.script import Hush, Reset, Say, Seen
 from tests.cluster.servers import token_of, write_kubeconfig
 from tests.support.crd import violations
-from tests.support.scene import Scene, new_scene
+from tests.support.scene import Scene
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 from tests.support.webhook import at
@@ -23,13 +23,6 @@ PAUSE_S = 2.0
 ASKED = Say(429, {"reason": "TooManyRequests"}, {"Retry-After": f"{PAUSE_S:g}"})
 CREATES = (ASKED, Reset(forward=True), Say(503), Hush())
 UPDATES = (Say(500), Reset(forward=True), Say(504), Hush(seconds=1.5, forward=True))
-
-
-@pytest.fixture
-def scene(control_plane: ControlPlane) -> Scene:
-    scene = new_scene("badday")
-    control_plane.kubectl("create", "namespace", scene.namespace)
-    return scene
 
 
 @pytest.fixture

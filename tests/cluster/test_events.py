@@ -9,17 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.control_plane import WORKER, ControlPlane
-from tests.support.scene import Scene, new_scene
+from tests.support.scene import Scene
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 from tests.support.webhook import at
-
-
-@pytest.fixture
-def scene(control_plane: ControlPlane) -> Scene:
-    scene = new_scene("events")
-    control_plane.kubectl("create", "namespace", scene.namespace)
-    return scene
 
 
 @pytest.fixture

@@ -14,20 +14,13 @@ from app.settings import load
 from tasks.services import Services
 from tasks.work import reconcile
 from tests.cluster.control_plane import WORKER, ControlPlane
-from tests.support.scene import Scene, new_scene
+from tests.support.scene import Scene
 from tests.support.stack import Stack
 from tests.support.steps import Steps
 from tests.support.waiting import wait_until
 from tests.support.webhook import at
 
 LEASE_S = 3
-
-
-@pytest.fixture
-def scene(control_plane: ControlPlane) -> Scene:
-    scene = new_scene("frozen")
-    control_plane.kubectl("create", "namespace", scene.namespace)
-    return scene
 
 
 @pytest.fixture

@@ -56,6 +56,8 @@ def ref(sink: KubernetesSink, namespace: str, deadline: Deadline) -> ObjectRef:
     [
         ({"spec": {"signal": {"severity": "none"}}}, "a-person changed spec"),
         ({"status": {"phase": "Resolved", "fence": 1}}, "a-person changed status.fence, status.phase"),
+        ({"metadata": {"annotations": {"remediation.stormfold.io/fence": "9" * 24}}},
+         "a-person changed metadata.annotations.remediation.stormfold.io/fence"),
         ({"metadata": {"labels": {"remediation.stormfold.io/type": "Single"}}},
          "a-person changed metadata.labels.remediation.stormfold.io/type"),
         ({"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
@@ -63,7 +65,7 @@ def ref(sink: KubernetesSink, namespace: str, deadline: Deadline) -> ObjectRef:
         ({"metadata": {"annotations": {"remediation.stormfold.io/fence": None}}},
          "somebody changed metadata.annotations"),
     ],
-    ids=["spec", "status", "label", "label-removed", "fence-removed"],
+    ids=["spec", "status", "fence", "label", "label-removed", "fence-removed"],
 )  # fmt: skip
 def test_an_edit_is_taken_back_with_the_next_change_and_said(
     sink: KubernetesSink, namespace: str, deadline: Deadline, somebody: Somebody, ref: ObjectRef,

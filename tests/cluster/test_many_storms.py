@@ -16,7 +16,7 @@ from lua_scripts.keys import SHARDS, ShardKeys, StormKeys
 from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.support.audit import most_within, writes
 from tests.support.metrics import metric
-from tests.support.scene import Scene, new_scene
+from tests.support.scene import Scene
 from tests.support.stack import Stack
 from tests.support.waiting import at_once, wait_until
 
@@ -26,13 +26,6 @@ SETTINGS = {
     "SINK": "kubernetes", "LEASE": "10s", "SINGLE_HOLD": "2s", "RATE_THRESHOLD": str(THRESHOLD),
     "PATTERN_THRESHOLD": "0", "KUBE_WRITES_PER_SECOND": str(RATE),
 }  # fmt: skip
-
-
-@pytest.fixture
-def scene(control_plane: ControlPlane) -> Scene:
-    scene = new_scene("many")
-    control_plane.kubectl("create", "namespace", scene.namespace)
-    return scene
 
 
 @pytest.fixture

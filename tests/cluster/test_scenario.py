@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.support.crd import violations
-from tests.support.scene import Scene, new_scene
+from tests.support.scene import Scene
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 from tests.support.webhook import Alert, at
@@ -42,13 +42,6 @@ def views(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for one in found
     ]
     return sorted(seen, key=lambda one: json.dumps(one, sort_keys=True))
-
-
-@pytest.fixture
-def scene(control_plane: ControlPlane) -> Scene:
-    scene = new_scene("cluster")
-    control_plane.kubectl("create", "namespace", scene.namespace)
-    return scene
 
 
 @pytest.fixture

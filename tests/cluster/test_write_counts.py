@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.support.audit import writes
 from tests.support.metrics import metric
-from tests.support.scene import Scene, new_scene
+from tests.support.scene import Scene
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 
@@ -37,13 +37,6 @@ class Pace:
         A storm that lasted longer than it should, for the machine stood still, may have a span more.
         """
         return 2 + 2 * math.ceil(max(self.lasts_s, lasted_s - 1) / self.max_wait_s)
-
-
-@pytest.fixture
-def scene(control_plane: ControlPlane) -> Scene:
-    scene = new_scene("counts")
-    control_plane.kubectl("create", "namespace", scene.namespace)
-    return scene
 
 
 @contextmanager

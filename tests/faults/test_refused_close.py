@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from lua_scripts.leases import Claim, Leases
 from lua_scripts.orphans import Orphans
 from tasks.manifests import Manifest, storm_manifest
 from tasks.reconcile import Reconciler
 from tasks.sinks.base import Deadline, ObjectRef
 from tasks.sinks.directory import DirectorySink
-from tasks.sinks.errors import SinkRefused
+from tasks.sinks.errors import NotYet, SinkError, SinkRefused
 from tests.scripts.lab import STORM, Lab, many
 from tests.support.contents import storm
 from tests.support.redis_server import RedisServer
@@ -18,21 +20,26 @@ from tests.support.waiting import wait_until
 
 
 class Guarded(DirectorySink):
-    """Somebody's policy: this one object must not be touched."""
+    """Somebody's policy: this one object must not be touched; or there is no time for it now."""
 
     untouchable = "storm-untouchable-0123456780"
 
-    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline) -> ObjectRef:
+    def __init__(self, root: Path, error: SinkError) -> None:
+        super().__init__(root)
+        self._error = error
+
+    def put_status(self, manifest: Manifest, known: ObjectRef, deadline: Deadline, *, queue: bool = True) -> ObjectRef:
         if known.name == self.untouchable:
-            raise SinkRefused("403: denied by a policy")
-        return super().put_status(manifest, known, deadline)
+            raise self._error
+        return super().put_status(manifest, known, deadline, queue=queue)
 
 
-def test_the_others_are_closed_and_storms_are_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [SinkRefused("403: denied by a policy"), NotYet("the budget is used up", 2.0)])
+def test_the_others_are_closed_and_storms_are_written(tmp_path: Path, error: SinkError) -> None:
     # Given three objects that nothing stands for any more, of which one cannot be closed, and a storm never written
     server = RedisServer(tmp_path).start()
     try:
-        sink = Guarded(tmp_path / "manifests")
+        sink = Guarded(tmp_path / "manifests", error)
         names = ["storm-a-0123456780", Guarded.untouchable, "storm-z-0123456780"]
         for number, name in enumerate(names):
             content = storm(name=name, namespace="shop", storm_id=f"{number}{'a' * 15}")

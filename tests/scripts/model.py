@@ -328,7 +328,7 @@ class Model:
             if not dirty and self.now >= storm.last_seen + self.rules.stale_after:
                 self.storm = None
                 return "closed"
-            dirty = True
+            dirty, storm.unflushed_since = True, since
         storm.wrote, storm.failures = wrote, 0
         if dirty:
             storm.flush_due = min(self.now + self.rules.debounce, since + self.rules.max_wait)

@@ -6,6 +6,7 @@ import pytest
 
 from lua_scripts.errors import StoreFull
 from lua_scripts.inbox import LetterCounts
+from lua_scripts.leases import SingleOutcome
 from lua_scripts.records import DeadLetter
 from lua_scripts.refusals import LETTER_MAX, Refusals
 from tests.scripts.lab import STORM, Clock, Lab, fill, firing, many, resolved
@@ -89,15 +90,16 @@ def test_another_try_on_demand(lab: Lab, clock: Clock, refusals: Refusals) -> No
     name = refused_storm(lab, clock)
     letter = DeadLetter(name, "", "", "", "", storm_id=STORM)
     # When somebody asks for another try, Then it is due at once and believes nothing written
-    assert refusals.again(letter)
+    assert refusals.again(letter) == "due"
+    assert lab.due.flush_due(STORM) == "storm"
     claim = lab.claimed()
     assert (claim.uid, claim.digest) == ("", "")
-    # And when that is asked while it is written, Then it is due after that
-    assert refusals.again(letter)
-    assert lab.settle(claim) == "dirty"
+    # And while it is written that cannot be asked
+    assert refusals.again(letter) == "busy"
+    assert lab.settle(claim) == "settled"
     # And a letter of another history of that key changes nothing
     before = read_state(lab.client, STORM)
-    assert not refusals.again(DeadLetter("storm-of-last-week", "", "", "", "", storm_id=STORM))
+    assert refusals.again(DeadLetter("storm-of-last-week", "", "", "", "", storm_id=STORM)) == "over"
     assert read_state(lab.client, STORM) == before
 
 
@@ -108,14 +110,22 @@ def test_another_try_for_a_single(lab: Lab, clock: Clock, refusals: Refusals) ->
     claim = lab.claimed()
     assert claim.singles is not None
     [single] = claim.singles
-    lab.settle(claim)
+    assert single.detail is not None
+    refused = SingleOutcome(single.fingerprint, "Active", refused=True)
+    lab.leases.settle_singles(STORM, claim.token, lab.rules, [refused], 500)
     letter = DeadLetter(
         "rr-1", "", "", "", "", storm_id=STORM, fingerprint=single.fingerprint, opened_ms=single.opened_ms
     )
     # When somebody asks for another try, Then it is written once more; not so for one of another time
-    assert not refusals.again(DeadLetter("rr-1", "", "", "", "", storm_id=STORM, fingerprint=single.fingerprint))
+    other = DeadLetter("rr-1", "", "", "", "", storm_id=STORM, fingerprint=single.fingerprint, opened_ms=1)
+    assert refusals.again(other) == "over"
     assert not hasattr(lab.claim("early"), "storm")
-    assert refusals.again(letter)
+    assert refusals.again(letter) == "due"
     claim = lab.claimed("again")
     assert claim.singles is not None
     assert [(one.fingerprint, one.want) for one in claim.singles] == [(single.fingerprint, "Active")]
+    # And all that it says is still there
+    assert claim.singles[0].detail == single.detail
+    # And once it is taken, that is not kept any longer
+    lab.settle(claim)
+    assert read_state(lab.client, STORM).details == set()  # type: ignore[union-attr]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lua_scripts.keys import ShardKeys, shard_of
-from lua_scripts.leases import SingleOutcome
-from tests.scripts.lab import STORM, Clock, Lab, firing, many
+from lua_scripts.leases import NotClaimed, SingleOutcome
+from tests.scripts.lab import STORM, Clock, Lab, firing, many, resolved
 
 DEBOUNCE = 5_000
 
@@ -90,3 +90,18 @@ def test_what_is_due_of_a_storm(lab: Lab, clock: Clock) -> None:
     clock.advance(60_000)
     assert lab.due.flush_due(STORM) == "storm"
     assert lab.due.flush_due("3" + "c" * 15) == "no"
+
+
+def test_events_that_are_never_told_keep_no_storm_open(storm: Lab, clock: Clock) -> None:
+    # Given a storm that is resolved and written, and whose Event the server does not take
+    storm.settle(storm.claimed())
+    storm.deliver(*(resolved(f"a{number}", 6_000) for number in range(12)))
+    clock.advance(60_000)
+    waiting = {"more": True, "retry_ms": 5_000, "waits": True}
+    assert storm.settle(storm.claimed(), **waiting) == "dirty"
+    clock.advance(5_000)
+    assert storm.due.flush_due(STORM) == "events"
+    assert storm.settle(storm.claimed(), **waiting) == "dirty"
+    # When its time is over, Then it is forgotten
+    clock.advance(storm.rules.reopen_window)
+    assert storm.claim() == NotClaimed("closed")
