@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from tests.faults.conftest import Benches
+from tests.faults.benches import Benches
 from tests.faults.situations import new_storm
 from tests.faults.whole_state import assert_history, assert_nothing_waits, assert_totals_balance, assert_whole_state
 from tests.support.expect import expected, ledger, outcome, storm_rr

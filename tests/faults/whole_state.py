@@ -101,28 +101,33 @@ def _assert_members(stack: Stack, group: Group) -> None:
 
 
 def assert_history(journal: Sequence[Mapping[str, Any]], found: Sequence[objects.RR], *, doubles: bool = False) -> None:
-    """No write ever went back, and at no time were there two open storm RRs (``doubles``: but until repaired)."""
-    fences: dict[tuple[str, str], tuple[int, int]] = {}
+    """No write ever went back, and at no time were there two open storm RRs (``doubles``: but until repaired).
+
+    In a cluster an object comes into being without a status, which counts as open.
+    """
+    fences: dict[tuple[str, str], tuple[int, int, int]] = {}
     phases: dict[str, str] = {}
     ledgers: dict[str, int] = {}
     for line in journal:
         meta, status = line["metadata"], line["status"]
-        notes = meta["annotations"]
-        this = (meta["name"], notes["remediation.stormfold.io/file-uid"])
-        now = (int(notes[objects.FENCE]), int(notes["remediation.stormfold.io/file-version"]))
-        before = fences.get(this, (0, 0))
+        uid, version = objects.identity(meta)
+        this = (meta["name"], uid)
+        now = (int(meta["annotations"][objects.FENCE]), status.get("fence", 0), version)
+        before = fences.get(this, (0, 0, 0))
         assert now[0] >= before[0], f"the fence of {this[0]} went back from {before[0]} to {now[0]}"
-        assert now[1] > before[1], f"the version of {this[0]} went from {before[1]} to {now[1]}"
+        assert now[1] >= before[1], f"the fence in the status of {this[0]} went back from {before[1]} to {now[1]}"
+        assert now[2] > before[2], f"the version of {this[0]} went from {before[2]} to {now[2]}"
         fences[this] = now
-        received = status["ledger"].get("received", 0) if not doubles else 0
-        if status["phase"] != "Superseded":
+        phase = status.get("phase", "Active")
+        received = status.get("ledger", {}).get("received", 0) if not doubles else 0
+        if phase != "Superseded":
             assert received >= ledgers.get(meta["name"], 0), f"{meta['name']} went back to older content"
             ledgers[meta["name"]] = received
         if line["type"] == "Storm":
-            phases[meta["name"]] = status["phase"]
+            phases[meta["name"]] = phase
             assert doubles or list(phases.values()).count("Active") <= 1, phases
     for rr in found:
-        own = [fence for (name, _), (fence, _) in fences.items() if name == rr["metadata"]["name"]]
+        own = [max(of_it[:2]) for (name, _), of_it in fences.items() if name == rr["metadata"]["name"]]
         assert objects.fence(rr) >= max(own, default=0)
 
 

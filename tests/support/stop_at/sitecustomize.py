@@ -2,7 +2,7 @@
 
 The folder named by STOP_AT is how test and process speak, see ``tests/support/steps.py``: an order in ``armed/`` is
 taken by the first call, in any process, that it fits; ``reached/``, ``go/`` and ``over/`` tell how far that is. Every
-write of an object is noted in ``journal``. STOP_AT_CLOCK sets the process's wall clock wrong by so many seconds,
+write of a file is noted in ``journal``. STOP_AT_CLOCK sets the process's wall clock wrong by so many seconds,
 STOP_AT_TIMEOUT shortens the worker's patience with Redis, STOP_AT_SLOW_RETRY_MS that with a sink that refuses.
 """
 
@@ -203,6 +203,12 @@ def _patch_api(module: ModuleType) -> None:
     stoppable(module.client.ApiClient, "call_api", "request", _about_request)
 
 
+def _patch_kubernetes(module: ModuleType) -> None:
+    # Nothing is noted here: the cluster itself tells of every write that it took.
+    for name in ("put", "put_status"):
+        stoppable(module.KubernetesSink, name, "write", _about_object)
+
+
 def _patch_work(module: ModuleType) -> None:
     noting_its_end(module, "ingest")
     noting_its_end(module, "aggregate")
@@ -231,6 +237,7 @@ PATCHES: dict[str, Callable[[ModuleType], None]] = {
     "app.broker": _patch_broker,
     "tasks.sinks.directory": _patch_directory,
     "tasks.sinks.api": _patch_api,
+    "tasks.sinks.kubernetes": _patch_kubernetes,
     "tasks.writer": _patch_writer,
     "tasks.work": _patch_work,
     "tasks.sweep": _patch_sweep,

@@ -1,0 +1,49 @@
+"""The way out of the fault matrix, into a real cluster: a fault at a step of a worker that writes there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from tests.cluster.cluster_stack import ClusterStack, ClusterSteps
+from tests.cluster.control_plane import ControlPlane
+from tests.faults import process_faults as process
+from tests.faults import redis_faults as store
+from tests.faults.benches import Benches
+from tests.faults.matrix import CLAIM, SETTLE, WRITE, Cell
+from tests.faults.running import run
+
+OF_A_WRITER = {
+    process.kill_worker, process.kill_worker_for_good, process.kill_child, process.kill_worker_as_it_becomes_a_storm,
+    process.freeze_worker, process.pass_the_lease, process.settle_over_a_change, process.another_claims,
+    process.nothing, store.restart_redis, store.freeze_redis, store.no_connections, store.exhausted_pool,
+}  # fmt: skip
+"""What can happen to a worker that writes, and to its connection to Redis; the others are about Redis or files."""
+
+CELLS = [cell for cell in (*CLAIM, *WRITE, *SETTLE) if cell.bench == "plain" and cell.fault in OF_A_WRITER]
+QUICK = {
+    "after-claim, Claim, kill worker for good, new storm",
+    "before-write, Storm, freeze worker, growing storm",
+    "after-write, Storm, kill worker for good, new storm",
+}
+
+
+@pytest.fixture(scope="module")
+def benches(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benches]:
+    """One stack for all cells, made anew after one that failed."""
+    kept = Benches(tmp_path_factory, partial(ClusterStack, control_plane), ClusterSteps)
+    yield kept
+    kept.close()
+
+
+def _parameters() -> list[object]:
+    marks = {cell.name: () if cell.name in QUICK else pytest.mark.slow for cell in CELLS}
+    return [pytest.param(cell, id=cell.name, marks=marks[cell.name]) for cell in CELLS]
+
+
+@pytest.mark.parametrize("cell", _parameters())
+def test_cell(cell: Cell, benches: Benches) -> None:
+    with benches(cell.bench) as steps:
+        run(cell, steps)
