@@ -12,7 +12,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.faults import process_faults as process
 from tests.faults import redis_faults as store
 from tests.faults.benches import Benches
-from tests.faults.matrix import CLAIM, SETTLE, WRITE, Cell
+from tests.faults.matrix import CLAIM, LOST, SETTLE, WRITE, Cell
 from tests.faults.running import run
 
 OF_A_WRITER = {
@@ -22,7 +22,24 @@ OF_A_WRITER = {
 }  # fmt: skip
 """What can happen to a worker that writes, and to its connection to Redis; the others are about Redis or files."""
 
-CELLS = [cell for cell in (*CLAIM, *WRITE, *SETTLE) if cell.bench == "plain" and cell.fault in OF_A_WRITER]
+BEFORE_STATUS = [
+    Cell("before-status", process.kill_worker_for_good, "new storm", "its status is written by others", ("Storm",)),
+    Cell("before-status", process.kill_worker_for_good, "growing storm", "its status is written by others", ("Storm",)),
+    # Stopped at the last of three Singles: all are open, and none is known to be.
+    Cell("before-status", process.kill_worker_as_it_becomes_a_storm, "lone alerts", "none is left beside the storm",
+         ("Single",), skip=2),
+    Cell("before-status", process.kill_child, "superseding storm", "the rest is superseded", ("Superseded",), skip=1),
+    Cell("before-status", process.freeze_worker, "growing storm", "the newer status stands", ("Storm",)),
+    Cell("before-status", process.freeze_worker, "lone alerts", "each in one RR", ("Single",)),
+    Cell("before-status", process.nothing, "new storm", "met again and completed", ("Storm",), action=LOST),
+    Cell("before-status", process.nothing, "resolving storm", "both say so in the end", ("Storm",), action=LOST),
+]  # fmt: skip
+"""Between the two requests that a write takes: the object says one thing, and its status nothing, or another."""
+
+CELLS = [
+    *(cell for cell in (*CLAIM, *WRITE, *SETTLE) if cell.bench == "plain" and cell.fault in OF_A_WRITER),
+    *BEFORE_STATUS,
+]
 QUICK = {
     "after-claim, Claim, kill worker for good, new storm",
     "before-write, Storm, freeze worker, growing storm",

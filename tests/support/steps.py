@@ -35,6 +35,8 @@ STEPS = {
 
 STEPS_INTO_A_CLUSTER = {
     "before-request": "it is about to send a request to the API server, and has looked at its lease for the last time",
+    "before-status": "the server has taken an object, or its spec, and has not been told its status yet",
+    "after-status": "it has taken both",
 }
 """A file is written whole, so that there is nothing between."""
 

@@ -207,6 +207,7 @@ def _patch_kubernetes(module: ModuleType) -> None:
     # Nothing is noted here: the cluster itself tells of every write that it took.
     for name in ("put", "put_status"):
         stoppable(module.KubernetesSink, name, "write", _about_object)
+    stoppable(module._Write, "status", "status", lambda write, *_: _about_object(None, write._manifest))
 
 
 def _patch_work(module: ModuleType) -> None:
