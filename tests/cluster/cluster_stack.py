@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.manifests import INSTALLATION_LABEL
-from tests.cluster.servers import WORKER, ControlPlane
+from tests.cluster.servers import ControlPlane
 from tests.support import objects
 from tests.support.processes import Process
 from tests.support.stack import Stack
@@ -20,7 +20,7 @@ from tests.support.webhook import Answer
 
 
 class ClusterStack(Stack):
-    """Workers have the rights of their service account, and a request of theirs less time than a short lease."""
+    """Under KUBECONFIG's rights. A request has less time than a short lease, and the budget makes nothing wait."""
 
     def __init__(
         self, plane: ControlPlane, folder: Path, settings: Mapping[str, str] | None = None, *, workers: int = 2
@@ -29,11 +29,9 @@ class ClusterStack(Stack):
         self.selector = f"{INSTALLATION_LABEL}=cells-{uuid.uuid4().hex[:12]}"
         own = {
             "SINK": "kubernetes", "FIELD_MANAGER": self.selector.partition("=")[2], "KUBE_TIMEOUT": "1s",
-            # What the budget would spread over seconds is not what a cell is about.
             "KUBE_WRITES_PER_SECOND": "1000",
         }  # fmt: skip
         super().__init__(folder, dict(settings or {}) | own, workers=workers)
-        self.environ["KUBECONFIG"] = str(plane.kubeconfig(WORKER))
         self.watch = Watch(plane, self.selector, folder)
         self._namespaces: set[str] = set()
         self._creating = threading.Lock()

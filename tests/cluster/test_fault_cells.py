@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.cluster.cluster_stack import ClusterStack, ClusterSteps
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import WORKER, ControlPlane
 from tests.faults import process_faults as process
 from tests.faults import redis_faults as store
 from tests.faults.benches import Benches
@@ -21,6 +21,9 @@ OF_A_WRITER = {
     process.nothing, store.restart_redis, store.freeze_redis, store.no_connections, store.exhausted_pool,
 }  # fmt: skip
 """What can happen to a worker that writes, and to its connection to Redis; the others are about Redis or files."""
+
+UNDER_A_WRITER = {store.emptied_under_it, store.emptied_under_a_change}
+"""Redis loses its memory while a worker is about to write: what the cluster has is all that can hold it back."""
 
 BEFORE_STATUS = [
     Cell("before-status", process.kill_worker_for_good, "new storm", "its status is written by others", ("Storm",)),
@@ -39,6 +42,7 @@ BEFORE_STATUS = [
 CELLS = [
     *(cell for cell in (*CLAIM, *WRITE, *SETTLE) if cell.bench == "plain" and cell.fault in OF_A_WRITER),
     *BEFORE_STATUS,
+    *(cell for cell in (*CLAIM, *WRITE, *SETTLE) if cell.fault in UNDER_A_WRITER),
 ]
 QUICK = {
     "after-claim, Claim, kill worker for good, new storm",
@@ -50,9 +54,11 @@ QUICK = {
 @pytest.fixture(scope="module")
 def benches(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benches]:
     """One stack for all cells, made anew after one that failed."""
-    kept = Benches(tmp_path_factory, partial(ClusterStack, control_plane), ClusterSteps)
-    yield kept
-    kept.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(control_plane.kubeconfig(WORKER)))
+        kept = Benches(tmp_path_factory, partial(ClusterStack, control_plane), ClusterSteps)
+        yield kept
+        kept.close()
 
 
 def _parameters() -> list[object]:
