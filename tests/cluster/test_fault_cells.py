@@ -18,7 +18,7 @@ from tests.faults.running import run
 OF_A_WRITER = {
     process.kill_worker, process.kill_worker_for_good, process.kill_child, process.kill_worker_as_it_becomes_a_storm,
     process.freeze_worker, process.pass_the_lease, process.settle_over_a_change, process.another_claims,
-    process.nothing, store.restart_redis, store.freeze_redis, store.no_connections, store.exhausted_pool,
+    process.nothing, store.restart_redis, store.freeze_redis, store.no_connections,
 }  # fmt: skip
 """What can happen to a worker that writes, and to its connection to Redis; the others are about Redis or files."""
 

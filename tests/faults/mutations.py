@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".stormfold")
 MATRIX = "tests/faults/test_matrix.py"
+IN_A_CLUSTER = "tests/cluster/test_fault_cells.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Mutation:
     instead: str
     cell: str
     also: tuple[str, str, str] | None = None
+    where: str = MATRIX
 
 
 MUTATIONS = [
@@ -141,6 +143,28 @@ MUTATIONS = [
         "broker_channel_error_retry=False",
         "before-claim, full, growing storm",
     ),
+    Mutation(
+        "an update is of the version that was read", "tasks/sinks/resource.py",
+        '{"uid": uid, "resourceVersion": version}', '{"uid": uid}',
+        "before-write, Storm, emptied under it, growing storm", where=IN_A_CLUSTER,
+    ),
+    Mutation(
+        "who meets a conflict compares fences", "tasks/sinks/kubernetes.py",
+        "        refuse_if_newer(existing, self._manifest)\n", "",
+        "before-write, Storm, emptied under it, growing storm", where=IN_A_CLUSTER,
+    ),
+    Mutation(
+        "an object without a status is met again", "tasks/sinks/kubernetes.py",
+        "            return self._take_over(manifest)\n",
+        "            raise SinkUnavailable(path_of(manifest))\n",
+        "before-status, Storm, kill worker for good, new storm", where=IN_A_CLUSTER,
+    ),
+    Mutation(
+        "no request is sent when the lease is over", "tasks/sinks/api.py",
+        "        seconds = min(self._timeout_s, deadline.remaining())\n", "        seconds = self._timeout_s\n",
+        "before-status, Storm, freeze worker, growing storm", where=IN_A_CLUSTER,
+        also=("tasks/sinks/resource.py", '{"uid": uid, "resourceVersion": version}', '{"uid": uid}'),
+    ),
 ]  # fmt: skip
 
 
@@ -159,11 +183,11 @@ def edited(folder: Path, mutation: Mutation) -> dict[Path, str]:
     return files
 
 
-def run(folder: Path, cell: str) -> tuple[bool, str]:
+def run(folder: Path, mutation: Mutation) -> tuple[bool, str]:
     """Whether the cell is green there, and the line that says why not."""
     command = [
         sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=line",
-        f"{MATRIX}::test_cell[{cell}]",
+        f"{mutation.where}::test_cell[{mutation.cell}]",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -184,7 +208,7 @@ def main(chosen: list[int]) -> int:
             shutil.copytree(ROOT, folder, ignore=NOT_COPIED, symlinks=True)
             for path, text in edited(folder, mutation).items():
                 path.write_text(text)
-            green, why = run(folder, mutation.cell)
+            green, why = run(folder, mutation)
         stayed_green += green
         verdict = "GREEN, the cell does not see it" if green else "red"
         seconds = time.monotonic() - begun
