@@ -34,6 +34,11 @@ class Edit:
     manager: str
     fields: tuple[str, ...]
 
+    @property
+    def of_metadata(self) -> bool:
+        """Whether labels or annotations of ours are among them."""
+        return any(field.startswith("metadata.") for field in self.fields)
+
 
 def edits(existing: Manifest, manager: str) -> list[Edit]:
     """What others hold of ours. What we write next with force is ours again, unless they say the same.

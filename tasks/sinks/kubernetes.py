@@ -149,7 +149,25 @@ class _Write:
         """The object as it stands, where our status may be written onto it."""
         existing = self._resource.the_very(known.namespace, known.name, known.uid, self._deadline)
         self._meet(existing)
+        if self._manifest["spec"].get("type") == "Single" and any(edit.of_metadata for edit in self._edits):
+            return self._take_back_metadata(existing)
         return existing
+
+    def _take_back_metadata(self, existing: Manifest) -> Manifest:
+        """Labels and annotations of ours alone: what a Single is about nobody can have edited."""
+        found, ours = existing["metadata"], signed(self._manifest, self._manager)["metadata"]
+        body = {
+            "apiVersion": self._manifest["apiVersion"],
+            "kind": self._manifest["kind"],
+            "metadata": {
+                "name": found["name"],
+                "namespace": found["namespace"],
+                "labels": ours["labels"],
+                "annotations": ours["annotations"],
+            },
+        }
+        self._status_only = False
+        return self._resource.apply(body, (found["uid"], found["resourceVersion"]), self._deadline, self._meet)
 
     def status(self, written: Manifest) -> ObjectRef:
         """Writes the status onto the object as it was just written or read."""

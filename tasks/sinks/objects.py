@@ -56,7 +56,9 @@ def installation_of(manifest: Manifest) -> str:
 def signed(manifest: Manifest, installation: str) -> Manifest:
     """The object with the label of the installation that writes it."""
     metadata = manifest["metadata"]
-    return manifest | {"metadata": metadata | {"labels": metadata["labels"] | {INSTALLATION_LABEL: installation}}}
+    return manifest | {
+        "metadata": metadata | {"labels": (metadata.get("labels") or {}) | {INSTALLATION_LABEL: installation}}
+    }
 
 
 def is_storm_id(text: str) -> bool:

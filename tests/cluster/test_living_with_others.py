@@ -128,11 +128,20 @@ def test_a_single_cannot_be_edited(
     with pytest.raises(AssertionError, match="what a Single is about never changes"):
         somebody.patch({"spec": {"signal": {"severity": "none"}}}, SINGLE_NAME)
     assert somebody.read(SINGLE_NAME)["spec"] == before["spec"]
-    # And when he edits its labels, Then the next status says that they stand: a status is all that is ever written
-    somebody.patch({"metadata": {"labels": {"remediation.stormfold.io/type": "Storm"}}}, SINGLE_NAME)
-    sink.put_status(single_manifest(single(namespace=namespace, fence=9, phase="Resolved")), ref, deadline)
-    what = "a-person changed metadata.labels.remediation.stormfold.io/type: only the status was written anew"
-    assert somebody.said(SINGLE_NAME) == [("True", "LeftStanding", what)]
+    # And when he edits its labels, Then the next status takes them back and says so, and the spec is as it was
+    gone = {"remediation.stormfold.io/type": "Storm", "app.kubernetes.io/managed-by": None}
+    somebody.patch({"metadata": {"labels": gone}}, SINGLE_NAME)
+    ref = sink.put_status(single_manifest(single(namespace=namespace, fence=9, phase="Resolved")), ref, deadline)
+    after = somebody.read(SINGLE_NAME)
+    assert (after["metadata"]["labels"], after["spec"]) == (before["metadata"]["labels"], before["spec"])
+    assert after["status"]["phase"] == "Resolved"
+    [(_, reason, said)] = somebody.said(SINGLE_NAME)
+    assert (reason, said[-10:]) == ("TakenBack", "taken back")
+    assert "a-person changed metadata.labels.remediation.stormfold.io/type" in said
+    # And a status after that finds nothing to take back, and leaves the spec alone as well
+    sink.put_status(single_manifest(single(namespace=namespace, fence=10)), ref, deadline)
+    assert somebody.read(SINGLE_NAME)["spec"] == before["spec"]
+    assert somebody.said(SINGLE_NAME) == [("True", "TakenBack", said)]
 
 
 def test_an_object_that_waits_for_a_finalizer_goes_on_until_it_is_gone(
