@@ -74,7 +74,7 @@ class BudgetGate:
 
     def leave(self, error: SinkError | None, more: int = 0, *, minor: bool = False) -> None:
         pause_ms = 0
-        if minor and not self._news and error is not None and not isinstance(error, SinkThrottled):
+        if minor and not self._news and isinstance(error, SinkUnavailable):
             return
         try:
             if isinstance(error, SinkThrottled):
