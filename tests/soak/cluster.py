@@ -54,12 +54,16 @@ class Cluster:
         self.settings: Mapping[str, str] = {
             "SINK": "kubernetes", "KUBE_TIMEOUT": f"{LEASE_S - 1:.0f}s", "KUBE_WRITES_PER_SECOND": "200",
         }  # fmt: skip
-        self.faults: Kinds = {
-            "API server killed": (2, self._dies),
-            "API server frozen": (2, self._hangs),
-            "worker frozen as it writes": (3, freeze_as_it_writes),
-            "object deleted by hand": (2, self._hands.delete),
-            "object edited by hand": (2, self._hands.edit),
+        self.lanes: Mapping[str, Kinds] = {
+            "sink": {
+                "API server killed": (2, self._dies),
+                "API server frozen": (2, self._hangs),
+                "worker frozen as it writes": (3, freeze_as_it_writes),
+            },
+            "hands": {
+                "object deleted by hand": (1, self._hands.delete),
+                "object edited by hand": (1, self._hands.edit),
+            },
         }
 
     def __enter__(self) -> Cluster:

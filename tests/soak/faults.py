@@ -208,9 +208,9 @@ LANES: Final[dict[str, Kinds]] = {
         "connections squeezed": (2, squeeze_connections),
     },
 }
-"""Faults of different lanes overlap; within a lane one follows the other. The sink brings a lane of its own."""
+"""Faults of different lanes overlap; within a lane one follows the other. The sink brings more."""
 
-GAPS_S: Final = {"processes": (0.2, 2.5), "redis": (1.0, 3.5), "sink": (3.0, 8.0)}
+GAPS_S: Final = {"processes": (0.2, 2.5), "redis": (1.0, 3.5), "sink": (3.0, 8.0), "hands": (1.0, 4.0)}
 
 FAILURES: Final = (AssertionError, OSError, redis.RedisError)
 """How a fault itself can fail: that is the soak's own failure and no verdict on the system."""

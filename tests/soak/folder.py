@@ -44,11 +44,13 @@ class Folder:
         self._seen: dict[str, Seen] = {}
         self.wrong: list[str] = []
         self.settings: Mapping[str, str] = {"SINK": f"directory:{self._link}"}
-        self.faults: Kinds = {
-            "sink is a file": (2, self._is_a_file),
-            "sink is read-only": (1, self._is_read_only),
-            "sink hangs": (2, self._hangs),
-            "worker frozen as it writes": (3, freeze_as_it_writes),
+        self.lanes: Mapping[str, Kinds] = {
+            "sink": {
+                "sink is a file": (2, self._is_a_file),
+                "sink is read-only": (1, self._is_read_only),
+                "sink hangs": (2, self._hangs),
+                "worker frozen as it writes": (3, freeze_as_it_writes),
+            },
         }
 
     def __enter__(self) -> Folder:

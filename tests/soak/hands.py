@@ -21,6 +21,8 @@ PERSON: Final = "a-person"
 SEVERITY: Final = "by-hand"
 FLAPS: Final = 77_777
 """No storm has this severity, nor flaps that often: where either stands, an edit stands."""
+UNKNOWN: Final = 1 << 62
+"""A fence that nobody reaches."""
 COMES_BACK_S: Final = 60.0
 ASKED_EVERY_S: Final = 3.0
 EDIT_S: Final = 30.0
@@ -66,11 +68,12 @@ class Hands:
         try:
             status, answer = self._call("DELETE", _path(rr), {"kind": "DeleteOptions", "preconditions": only})
         except Gone:
-            return False  # it may be deleted or not: the watch takes both
-        if status == 409 or status == 404:
-            self.removed.discard(uid)
-            return False
-        assert status == 200, answer
+            pass  # it may be deleted by now, or a little later
+        else:
+            if status in (404, 409):
+                self.removed.discard(uid)
+                return False
+            assert status == 200, answer
         celery = make_celery(load(stage.stack.environ), publisher=True)
         end = time.monotonic() + COMES_BACK_S
         try:
@@ -90,24 +93,23 @@ class Hands:
         if rr is None:
             return False
         try:
-            edited = self._edit(rr, chance.choice(("Active", "Resolved")))
-            if edited is None:
-                return False
-            if not self._awaited(EDIT_S, lambda: self._taken_back(rr, fences(edited)[0])):
-                self._undo(rr)
+            fence = self._edit(rr, chance.choice(("Active", "Resolved")))
         except Gone:
-            return False
-        return True
+            fence = UNKNOWN  # it may be edited by now, or a little later
+        if fence and not self._awaited(EDIT_S, lambda: self._taken_back(rr, fence)):
+            self._awaited(EDIT_S, lambda: self._undone(rr))
+        return fence > 0
 
-    def _edit(self, rr: Manifest, phase: str) -> Manifest | None:
+    def _edit(self, rr: Manifest, phase: str) -> int:
+        """The fence under which it was written that was edited, 0 where there is nothing any more."""
         spec = {"signal": {"severity": SEVERITY}, "stormAggregation": {"alertCount": 0}}
         status, answer = self._patch(rr, "", {"spec": spec})
         if status == 200:
             status, answer = self._patch(rr, "/status", {"status": {"flaps": FLAPS, "phase": phase}})
         if status == 404:
-            return None
+            return 0
         assert status == 200, answer
-        return answer
+        return fences(answer)[0]
 
     def _taken_back(self, rr: Manifest, fence: int) -> bool:
         now = self._read(rr)
@@ -121,15 +123,15 @@ class Hands:
                 return True
             return False
         notices = [one["message"] for one in now["status"]["conditions"] if one["type"] == "Edited"]
-        if not any(PERSON in message for message in notices):
+        if fence != UNKNOWN and not any(PERSON in message for message in notices):
             self._wrong(f"{name} was edited by hand and taken back, and says {notices} of it")
         return True
 
-    def _undo(self, rr: Manifest) -> None:
+    def _undone(self, rr: Manifest) -> bool:
         """Nothing changed about the storm, so nobody looked: whoever edited it takes it back himself."""
         now = self._read(rr)
         if now is None or not is_edited(now):
-            return
+            return True
         was, status = rr["spec"], rr["status"]
         very = {"metadata": {"resourceVersion": now["metadata"]["resourceVersion"]}}
         spec = {"signal": was["signal"], "stormAggregation": {"alertCount": was["stormAggregation"]["alertCount"]}}
@@ -139,7 +141,7 @@ class Hands:
             done, answer = self._patch(
                 rr, "/status", very | {"status": {"flaps": status["flaps"], "phase": status["phase"]}}
             )
-        assert done in (200, 409), answer  # 409: it changed after all
+        return done == 200  # 409: it changed after all
 
     def _an_open_storm(self, chance: random.Random) -> Manifest | None:
         try:

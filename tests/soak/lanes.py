@@ -66,7 +66,7 @@ class Faults:
     def __init__(self, stage: Stage, seed: int) -> None:
         self._lock = threading.Lock()
         self.harms: list[Harm] = []
-        lanes = LANES | {"sink": stage.sink.faults}
+        lanes = LANES | dict(stage.sink.lanes)
         self._lanes = [Lane(name, kinds, stage, seed, self._note) for name, kinds in lanes.items()]
 
     def _note(self, harm: Harm) -> None:

@@ -18,7 +18,8 @@ class SoakedSink(Source, Protocol):
     kind: str
     settings: Mapping[str, str]
     """Of web and workers, without the STORMFOLD_ prefix."""
-    faults: Kinds
+    lanes: Mapping[str, Kinds]
+    """Its faults."""
     wrong: list[str]
     """What its faults found that must never be."""
 
