@@ -2,7 +2,8 @@
 # make run    the same parts, until Ctrl-C
 # make test   all but the long tests        make lint   what must be clean before a commit
 # make bench  ratios against a real Alertmanager on this machine
-# make soak   six minutes of load and random faults, then a verdict (SOAK_ARGS="--minutes 1 --seed 7")
+# make soak   six minutes of load and random faults, then a verdict (SOAK_ARGS="--minutes 1 --seed 7"; "--sink
+#             kubernetes" with an API server of its own, from the folder that KUBEBUILDER_ASSETS names)
 # make setup  what all of them do first: .venv with everything in it, as requirements.lock pins it
 
 SHELL := /bin/sh
@@ -22,7 +23,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile -m "not slow"
 SOAK_ARGS ?=
 
 help:
-	@sed -n '1,6s/^# //p' Makefile
+	@sed -n '1,8s/^# //p' Makefile
 
 setup: $(STAMP)
 

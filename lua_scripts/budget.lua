@@ -37,7 +37,8 @@ local rests = paused > now
 -- What was taken long ago would come on top of what others took since; but a probe is waited for.
 local fresh = probing and rests and tonumber(ARGV[7]) or FRESH
 if took and now + place > fresh then took, place = false, 1 end
-local yields = not first and redis.call('ZCOUNT', KEYS[2], 0, '+inf') > 0
+-- Not to storms that are late: there must be tokens for those, too, and they may never come.
+local yields = not first and redis.call('ZCOUNT', KEYS[2], '(' .. now, '+inf') > 0
 
 -- What must be there: also for those whose turn came before. They may be late, and are not waited for when the bucket is
 -- full. A Single leaves half of it to storms.
@@ -46,7 +47,8 @@ local before = place > 0 and '(' .. place or now
 if first then
   needed = needed + redis.call('ZCOUNT', KEYS[2], 0, before) * wanted
 else
-  needed = math.max(needed, wanted + math.floor(most / 2)) + redis.call('ZCOUNT', KEYS[3], 0, before) * wanted
+  local late = redis.call('ZCOUNT', KEYS[2], 0, now) + redis.call('ZCOUNT', KEYS[3], 0, before)
+  needed = math.max(needed, wanted + math.floor(most / 2)) + late * wanted
 end
 if place > 0 and place <= now then needed = math.min(needed, most) end
 

@@ -21,6 +21,8 @@ if leased(header) and header.lk ~= token then return { 'busy' } end
 -- Only a holder that this Redis knows goes on above a fence it met: what another has in hand is older than that.
 if tonumber(ARGV[6]) > 0 and header.lk ~= token then return { 'busy' } end
 local again = header.lk == token
+-- Whoever held the lease to its end may have written what it never told: what was told last proves nothing.
+local untold = header.lk ~= ''
 if ARGV[7] == '1' and header.uid == '' and redis.call('HEXISTS', KEYS[1], 'rl') == 0 then
   redis.call('ZADD', KEYS[4], now + 1000, sid)
   return { 'unreconciled' }
@@ -155,11 +157,11 @@ for _, fingerprint in ipairs(due) do
     end
   elseif member.state == 'F' then
     want = 'A'
-    if single.wrote == 'A' then
+    if single.wrote == 'A' and not untold then
       want = now >= single.last + rules.stale_after and 'T' or single.silenced ~= single.shown and 'A' or nil
       if not want then redis.call('ZADD', KEYS[16], single.last + rules.stale_after, fingerprint) end
     end
-  elseif single.wrote ~= 'R' then
+  elseif single.wrote ~= 'R' or untold then
     want = 'R'
   elseif now >= member.turn + rules.reopen_window then
     redis.call('HDEL', KEYS[15], fingerprint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from tasks.sinks.base import Deadline
 from tasks.sinks.kubernetes import KubernetesSink, connect
 from tests.cluster.control_plane import WORKER, ControlPlane, shared
 from tests.cluster.proxy import Proxy
-from tests.cluster.servers import Servers, own_servers
+from tests.cluster.servers import Servers, lacking, own_servers
 from tests.support.absent import absent
 from tests.support.redis_server import RedisServer
 from tests.support.scene import Scene, new_scene
@@ -25,18 +24,13 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("tests.support.sink_contract", "tests.cluster.bench")
 
-PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
-
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder with the control plane's programs."""
     assets = Path(os.environ.get("KUBEBUILDER_ASSETS") or "absent")
-    missing = [program for program in PROGRAMS if not (assets / program).is_file()]
-    if missing:
-        absent(f"KUBEBUILDER_ASSETS names no folder with {', '.join(missing)} (setup-envtest fetches them)")
-    if shutil.which("openssl") is None:
-        absent("openssl is not installed")
+    if reason := lacking(assets):
+        absent(reason)
     return assets.resolve()
 
 

@@ -53,6 +53,7 @@ AUDITED = {
 }
 """What the audit log holds: every request that writes an object of ours, or an Event."""
 
+PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 START_S = 90.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -108,6 +109,14 @@ class ControlPlane:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+def lacking(assets: Path) -> str:
+    """Why there can be no control plane with the programs of this folder; empty where there can."""
+    missing = [program for program in PROGRAMS if not (assets / program).is_file()]
+    if missing:
+        return f"KUBEBUILDER_ASSETS names no folder with {', '.join(missing)} (setup-envtest fetches them)"
+    return "" if shutil.which("openssl") else "openssl is not installed"
 
 
 def token_of(user: str) -> str:

@@ -208,6 +208,32 @@ def test_singles_wait_until_no_storm_does_and_not_for_ever(client: redis.Redis, 
     assert all(1190 <= later - earlier <= 1300 for earlier, later in itertools.pairwise([0, *went]))
 
 
+def test_a_storm_that_has_its_tokens_keeps_no_single_waiting(client: redis.Redis, clock: Clock) -> None:
+    # Given a bucket of 20, and a storm that looked and has not written yet, be it that its worker died
+    budget = Budget(client, 40)
+    assert budget.look(2, urgent=True, storm_id="storm").wait_ms == 0
+    # When a Single asks; Then it may go, for its half of the bucket is there
+    assert budget.take(2, urgent=False, storm_id="single").wait_ms == 0
+
+
+def test_a_storm_that_is_late_keeps_singles_waiting_for_no_more_than_its_tokens(
+    client: redis.Redis, clock: Clock
+) -> None:
+    # Given a bucket of 20 that is empty, and a storm that was told its turn and does not come
+    budget = Budget(client, 40)
+    while budget.take(2, urgent=True, storm_id="storm").wait_ms == 0:
+        pass
+    # When a Single asks before that turn and at it; Then it waits until there is enough for both and the half of storms
+    assert budget.take(2, urgent=False, storm_id="single").wait_ms >= 300
+    clock.advance(51)
+    wait_ms = budget.take(2, urgent=False, storm_id="single").wait_ms
+    assert wait_ms >= 200
+    # And then it goes, with the storm's tokens left in the bucket
+    clock.advance(wait_ms + 50)
+    assert [budget.take(2, urgent=False, storm_id="single").wait_ms] == [0]
+    assert budget.take(2, urgent=True, storm_id="storm").wait_ms == 0
+
+
 def test_whoever_never_comes_back_loses_its_turn(client: redis.Redis, clock: Clock) -> None:
     # Given some with a turn
     budget = Budget(client, 2)

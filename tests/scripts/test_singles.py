@@ -259,6 +259,20 @@ def test_dead_holder_of_a_single(held: Lab, clock: Clock) -> None:
     assert held.settle(claim) == "settled"
 
 
+def test_what_a_dead_holder_may_have_written_is_written_over(over: Lab, clock: Clock) -> None:
+    # Given a holder that writes a Single as active again, and dies before it tells
+    over.deliver(firing("a", 20))
+    clock.advance(DEBOUNCE)
+    assert [task.want for task in tasks(over.claimed("dead"))] == ["Active"]
+    # When its alert resolves, which is what was told last
+    over.deliver(resolved("a", 30))
+    clock.advance(max(LEASE_MS, DEBOUNCE))
+    # Then the next one writes that all the same
+    claim = over.claimed("next")
+    assert [(task.want, task.wrote) for task in tasks(claim)] == [("Resolved", "Resolved")]
+    assert over.settle(claim) == "settled"
+
+
 def test_new_one_while_another_is_written(held: Lab, clock: Clock) -> None:
     clock.at(HOLD)
     claim = held.claimed()

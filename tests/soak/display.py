@@ -69,7 +69,7 @@ def _state(run: Soak) -> list[tuple[str, str]]:
 def print_verdict(verdict: Verdict, console: Console) -> None:
     """The figures, the faults, and everything that is wrong."""
     figures, content = verdict.figures, verdict.as_json()
-    table = Table(title=f"soak of {verdict.minutes:g} min, seed {verdict.seed}", show_header=False)
+    table = Table(title=f"soak of {verdict.minutes:g} min, sink {verdict.sink}, seed {verdict.seed}", show_header=False)
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     refused = ", ".join(f"{kind} {count}" for kind, count in sorted(figures.refused.items()))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import redis
@@ -21,11 +16,12 @@ from tests.support.processes import Process
 
 Fault = Callable[[Stage, random.Random], bool]
 """Does harm, waits, mends. False where there was nothing to do it to."""
+Kinds = Mapping[str, tuple[int, Fault]]
+"""The number is how often a kind comes up."""
 
 QUEUES: Final = ("ingest", "aggregate", "maintenance", "unacked", "unacked_index")
-LOCKS: Final = 256
 SOME: Final = 6
-"""Every sixth lock: of some twenty storms about three hang, fewer than there are pool processes."""
+"""Every sixth lock of a folder: of some twenty storms about three hang, fewer than there are pool processes."""
 
 
 def _a_worker(stage: Stage, chance: random.Random) -> Process | None:
@@ -176,69 +172,12 @@ def squeeze_connections(stage: Stage, chance: random.Random) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _manifests_are(stage: Stage, target: Path) -> Iterator[None]:
-    """The link that workers know as their folder leads elsewhere for a while; it is swapped in one step."""
-    link = stage.folder / "manifests"
-
-    def swap(to: Path) -> None:
-        fresh = stage.folder / "manifests.fresh"
-        fresh.symlink_to(to)
-        fresh.replace(link)
-
-    swap(target)
-    try:
-        yield
-    finally:
-        swap(stage.objects)
-
-
-def sink_is_a_file(stage: Stage, chance: random.Random) -> bool:
-    file = stage.folder / "no-folder"
-    file.touch()
-    with _manifests_are(stage, file):
-        stage.pause(chance.uniform(0.5, 4))
-    return True
-
-
-def sink_is_read_only(stage: Stage, chance: random.Random) -> bool:
-    """Each namespace's folder is closed: nothing can be written anew or over. Root is not held up by that."""
-    if os.geteuid() == 0:
-        return False
-    folders = [path for path in stage.objects.iterdir() if path.is_dir()]
-    for folder in folders:
-        folder.chmod(0o555)
-    stage.pause(chance.uniform(0.5, 4))
-    for folder in folders:
-        folder.chmod(0o755)
-    return True
-
-
-@contextlib.contextmanager
-def sink_held(stage: Stage, *, every: int = 1) -> Iterator[None]:
-    """Somebody holds the locks, or one in ``every``, so that workers which write elsewhere go on."""
-    folder = stage.objects / ".locks"
-    folder.mkdir(exist_ok=True)
-    with ExitStack() as held:
-        for stripe in range(0, LOCKS, every):
-            handle = held.enter_context(open(folder / f"{stripe:02x}", "ab"))
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def sink_hangs(stage: Stage, chance: random.Random) -> bool:
-    """At times for longer than a lease lasts."""
-    with sink_held(stage, every=chance.choice((1, 1, SOME))):
-        stage.pause(chance.choice((0.5, 2, LEASE_S + 1)))
-    return True
-
-
-def freeze_writer(stage: Stage, chance: random.Random) -> bool:
+def freeze_as_it_writes(stage: Stage, chance: random.Random) -> bool:
     """A worker sleeps past its lease in the middle of a write, and wakes up when others have written."""
     worker = _a_worker(stage, chance)
     if worker is None:
         return False
-    with sink_held(stage, every=chance.choice((1, SOME))):
+    with stage.sink.held(every=chance.choice((1, SOME))):
         stage.pause(chance.uniform(0.7, 1.5))
         worker.freeze()
     stage.pause(LEASE_S + chance.uniform(0.5, 2))
@@ -246,7 +185,7 @@ def freeze_writer(stage: Stage, chance: random.Random) -> bool:
     return True
 
 
-LANES: Final[dict[str, dict[str, tuple[int, Fault]]]] = {
+LANES: Final[dict[str, Kinds]] = {
     "processes": {
         "web killed": (3, kill_web),
         "worker killed": (2, kill_worker),
@@ -268,16 +207,10 @@ LANES: Final[dict[str, dict[str, tuple[int, Fault]]]] = {
         "connections cut": (2, cut_connections),
         "connections squeezed": (2, squeeze_connections),
     },
-    "sink": {
-        "sink is a file": (2, sink_is_a_file),
-        "sink is read-only": (1, sink_is_read_only),
-        "sink hangs": (2, sink_hangs),
-        "worker frozen as it writes": (3, freeze_writer),
-    },
 }
-"""Faults of different lanes overlap; within a lane one follows the other. The number is how often a kind comes up."""
+"""Faults of different lanes overlap; within a lane one follows the other. The sink brings more."""
 
-GAPS_S: Final = {"processes": (0.2, 2.5), "redis": (1.0, 3.5), "sink": (3.0, 8.0)}
+GAPS_S: Final = {"processes": (0.2, 2.5), "redis": (1.0, 3.5), "sink": (3.0, 8.0), "hands": (1.0, 4.0)}
 
 FAILURES: Final = (AssertionError, OSError, redis.RedisError)
 """How a fault itself can fail: that is the soak's own failure and no verdict on the system."""

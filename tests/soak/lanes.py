@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.soak.faults import FAILURES, GAPS_S, LANES, Fault
+from tests.soak.faults import FAILURES, GAPS_S, LANES, Fault, Kinds
 from tests.soak.stage import Stage
 
 
@@ -25,10 +25,10 @@ class Harm:
 class Lane(threading.Thread):
     """Deals the kinds of a lane from a shuffled deck, so that each comes up as often as it should."""
 
-    def __init__(self, name: str, stage: Stage, seed: int, done: Callable[[Harm], None]) -> None:
+    def __init__(self, name: str, kinds: Kinds, stage: Stage, seed: int, done: Callable[[Harm], None]) -> None:
         super().__init__(name=f"faults-{name}", daemon=True)
         self._stage = stage
-        self._kinds = LANES[name]
+        self._kinds = kinds
         self._gap = GAPS_S[name]
         self._chance = random.Random(f"{name} {seed}")
         self._done = done
@@ -66,7 +66,8 @@ class Faults:
     def __init__(self, stage: Stage, seed: int) -> None:
         self._lock = threading.Lock()
         self.harms: list[Harm] = []
-        self._lanes = [Lane(name, stage, seed, self._note) for name in LANES]
+        lanes = LANES | dict(stage.sink.lanes)
+        self._lanes = [Lane(name, kinds, stage, seed, self._note) for name, kinds in lanes.items()]
 
     def _note(self, harm: Harm) -> None:
         with self._lock:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from tests.soak.book import Awaited, Book, Figures, key_of
-from tests.soak.faults import SOME, sink_held
+from tests.soak.cluster import Cluster
+from tests.soak.faults import SOME
+from tests.soak.folder import Folder
 from tests.soak.lanes import Faults
+from tests.soak.seen import Gone
 from tests.soak.senders import Load
 from tests.soak.stage import Stage
 from tests.soak.verdict import Comparison, OpenStorm, compare, unbalanced
@@ -22,12 +25,14 @@ SETTLE_S: Final = 120.0
 """Longest wait for a system at rest: a sink that refused is left alone for up to a minute."""
 STEADY_S: Final = 3.0
 """How long the comparison must stay clean: somebody who was frozen might still write."""
+SINKS: Final[Mapping[str, type[Folder] | type[Cluster]]] = {one.kind: one for one in (Folder, Cluster)}
 
 
 @dataclass(slots=True)
 class Verdict:
     """What a run came to."""
 
+    sink: str
     seed: int
     minutes: float
     figures: Figures
@@ -50,7 +55,8 @@ class Verdict:
         """The figures, for whoever keeps them."""
         delays = sorted(self.delays) or [0.0]
         return {
-            "seed": self.seed, "minutes": self.minutes, "passed": self.passed, "faults": sum(self.faults.values()),
+            "sink": self.sink, "seed": self.seed, "minutes": self.minutes, "passed": self.passed,
+            "faults": sum(self.faults.values()),
             "accepted": self.figures.accepted, "received": self.ledger["received"],
             "recorded": self.ledger["received"] - self.ledger["pending"] - self.ledger["deadLettered"],
             "firing": self.comparison.firing, "in_rrs": self.comparison.in_rrs, "lost": len(self.comparison.lost),
@@ -78,14 +84,15 @@ class Soak:
 
 
 def soak(
-    folder: Path, *, minutes: float, seed: int, rate: float, show: Callable[[Soak], None], every_s: float = 0.5
-) -> Verdict:
+    folder: Path, *, minutes: float, seed: int, rate: float, show: Callable[[Soak], None], every_s: float = 0.5,
+    sink: str = "directory",
+) -> Verdict:  # fmt: skip
     """Runs it all. Raises where the soak itself could not be carried out."""
     book = Book()
-    with Stage(folder) as stage:
+    with SINKS[sink](folder) as target, Stage(folder, target) as stage:
         load = Load(stage.ports, rate, seed, book)
         faults = Faults(stage, seed)
-        watch = Watch(stage.objects, book)
+        watch = Watch(target, book)
         run = Soak(stage, book, faults, watch, time.monotonic() + minutes * 60, "load and faults")
         watch.start()
         load.start()
@@ -102,7 +109,7 @@ def soak(
         stage.heal()
         run.doing = "senders' last word"
         show(run)
-        load.finish(sink_held(stage, every=SOME))
+        load.finish(target.held(every=SOME))
         run.doing = "settling"
         show(run)
         watch.finish()
@@ -113,11 +120,11 @@ def soak(
         worst = watch.worst.awaited
         around = faults.around(worst.accepted_at, worst.accepted_at + watch.worst.seconds) if worst else []
         return Verdict(
-            seed=seed, minutes=minutes, figures=figures, ledger=ledger, comparison=comparison,
+            sink=sink, seed=seed, minutes=minutes, figures=figures, ledger=ledger, comparison=comparison,
             unbalanced=unbalanced(
                 ledger, storms, accepted=figures.accepted, ignored=figures.ignored, attempted=figures.attempted
             ),
-            wrong=book.wrongs(), faults=faults.kinds(), ended=stage.restarts, delays=watch.delays,
+            wrong=book.wrongs() + target.wrong, faults=faults.kinds(), ended=stage.restarts, delays=watch.delays,
             worst_of=_described(worst, around) if worst else "",
             settled_s=settled_s, phases=phases(watch.look()),
         )  # fmt: skip
@@ -137,8 +144,14 @@ def _settle(run: Soak, show: Callable[[Soak], None]) -> tuple[Comparison, list[O
     while True:
         idle = run.stage.pending() == 0
         storms = open_storms(run.stage)
-        comparison = compare(truth, storms, run.watch.look())
         now = time.monotonic()
+        try:
+            comparison = compare(truth, storms, run.watch.look())
+        except Gone:
+            if now > end:
+                raise
+            clean_since = 0.0
+            continue
         clean_since = (clean_since or now) if idle and comparison.clean else 0.0
         if (clean_since and now - clean_since >= STEADY_S) or now > end:
             return comparison, storms, dict(run.stage.stack.api("storms")["ledger"])

@@ -13,6 +13,7 @@ from typing import Final
 import redis
 
 from lua_scripts.keys import SHARDS, ShardKeys
+from tests.soak.sinks import SoakedSink
 from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.stack import READY, STORMFOLD, Stack
@@ -35,14 +36,12 @@ STALL_S: Final = 25.0
 
 
 class Stage:
-    """Used as a context manager. The folder of manifests is a link, so that it can be swapped for something else."""
+    """Used as a context manager, within that of its sink."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sink: SoakedSink) -> None:
         self.folder = folder
-        self.objects = folder / "objects"
-        self.objects.mkdir(parents=True)
-        (folder / "manifests").symlink_to(self.objects)
-        self.stack = Stack(folder, SETTINGS, workers=2, maxmemory=str(MAXMEMORY))
+        self.sink = sink
+        self.stack = Stack(folder, SETTINGS | dict(sink.settings), workers=2, maxmemory=str(MAXMEMORY))
         self.redis = self.stack.redis
         second = free_port()
         environ = self.stack.environ | {"STORMFOLD_PORT": str(second)}

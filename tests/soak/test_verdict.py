@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tests.soak.book import Key
+from tests.soak.seen import Seen
 from tests.soak.verdict import CLASSES, Comparison, OpenStorm, compare, unbalanced
-from tests.soak.watch import Seen, backwards
+from tests.soak.watch import backwards
 from tests.soak.world import Resource
 
 STORM_KEY: Key = (("alertname", "A"), ("cluster", "lab"), ("namespace", "shop"))
@@ -75,6 +76,12 @@ def test_superseded_single_that_its_storm_names_is_no_double() -> None:
             id="a storm does not show a resource",
         ),
         pytest.param([replace(STORM, alert_count=4), GATHERING], FOUND, (4, 0, 0, 1), id="the API miscounts"),
+        pytest.param(
+            STORMS, [*FOUND, replace(RR, name="storm-a-0", phase="")], (4, 0, 0, 1), id="a second one without status"
+        ),
+        pytest.param(STORMS, [replace(RR, phase=""), SINGLE], (1, 3, 0, 0), id="a storm's status was never written"),
+        pytest.param(STORMS, [replace(RR, half=True), SINGLE], (4, 0, 0, 1), id="a status older than its spec"),
+        pytest.param(STORMS, [replace(RR, by_hand=True), SINGLE], (4, 0, 0, 1), id="an edit that stands"),
     ],
 )  # fmt: skip
 def test_what_is_out_of_place(storms: list[OpenStorm], found: list[Seen], expected: tuple[int, int, int, int]) -> None:
@@ -109,6 +116,12 @@ def test_ledger(ledger: dict[str, int], accepted: int, attempted: int, expected:
 )
 def test_what_went_backwards(later: Seen, expected: int) -> None:
     assert len(backwards(RR, later)) == expected
+
+
+def test_what_was_deleted_by_hand_goes_on_under_another_uid() -> None:
+    anew = replace(RR, uid="w", observed_at="", phase="")
+    assert backwards(RR, anew, removed=True) == []
+    assert len(backwards(RR, replace(anew, fence=4, total_alerts=2), removed=True)) == 2
 
 
 def test_superseded_object_stays_so() -> None:

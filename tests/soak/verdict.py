@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.soak.book import Key
-from tests.soak.watch import Seen, crowded
+from tests.soak.seen import Seen
+from tests.soak.watch import crowded
 from tests.soak.world import Resource
 
 CLASSES: Final = ("new", "duplicate", "reopened", "resolved", "outdated", "ignored", "pending", "deadLettered")
@@ -86,8 +87,12 @@ def _miscounted(
     wrong = []
     known = {storm.id: storm for storm in storms}
     for seen in found:
+        if seen.by_hand:
+            wrong.append(f"{seen.name} says what somebody edited")
         if seen.type != "Storm" or seen.phase != "Active":
             continue
+        if seen.half:
+            wrong.append(f"{seen.name} has a status that is older than its spec")
         storm = known.get(seen.name)
         wanted = Counter(truth.get(seen.key, {}).values())
         if storm is None:

@@ -1,87 +1,41 @@
-"""Reads the manifests all the time: no fence goes back, no key has two open storms, and how long an alert waits."""
+"""Reads the objects all the time: no fence goes back, no key has two open storms, and how long an alert waits."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
-from tests.soak.book import Awaited, Book, Key, key_of
+from tests.soak.book import Awaited, Book, Key
+from tests.soak.seen import Gone, Seen, Source
 from tests.soak.world import Resource
-from tests.support import objects
 
 POLL_S: Final = 0.5
-UID: Final = "remediation.stormfold.io/file-uid"
-FINGERPRINT: Final = "remediation.stormfold.io/fingerprint"
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a manifest said at a time."""
-
-    name: str
-    key: Key
-    type: str
-    phase: str
-    fence: int
-    uid: str
-    written_at: float
-    observed_at: str
-    fingerprint: str
-    alert_count: int
-    total_alerts: int
-    resources: Mapping[Resource, int]
-    supersedes: frozenset[str]
+OPEN: Final = ("Active", "")
+"""Phases of an object that nobody has closed: its status may not be written yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """From the moment a firing was accepted until a manifest that shows it was written."""
+    """From the moment a firing was accepted until an object that shows it was written."""
 
     seconds: float
     awaited: Awaited | None = None
 
 
-def read(path: Path) -> Seen:
-    """One manifest, whole: the sink replaces files by renaming."""
-    with path.open("rb") as file:
-        text = file.read()
-        written_at = path.stat().st_mtime
-    rr: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    spec, status, metadata = rr["spec"], rr["status"], rr["metadata"]
-    aggregation = spec.get("stormAggregation", {})
-    return Seen(
-        name=metadata["name"],
-        key=key_of(spec["stormKey"]),
-        type=spec["type"],
-        phase=status["phase"],
-        fence=objects.fence(rr),
-        uid=metadata["annotations"][UID],
-        written_at=written_at,
-        observed_at=status["observedAt"],
-        fingerprint=metadata["annotations"].get(FINGERPRINT, ""),
-        alert_count=aggregation.get("alertCount", 1),
-        total_alerts=aggregation.get("totalAlerts", 1),
-        resources={objects.resource(line): line["alertCount"] for line in aggregation.get("affectedResources", [])},
-        supersedes=frozenset(aggregation.get("supersedes", ())),
-    )
-
-
-def backwards(before: Seen, after: Seen) -> list[str]:
-    """What is older in a later version of an object than in an earlier one."""
+def backwards(before: Seen, after: Seen, *, removed: bool = False) -> list[str]:
+    """What is older in a later version of an object than in an earlier one; ``removed``: which was deleted by hand."""
     found = []
     if after.fence < before.fence:
         found.append(f"its fence went back from {before.fence} to {after.fence}")
-    if after.observed_at < before.observed_at:
+    # One that was made anew has no status at first.
+    if after.observed_at < before.observed_at and not (removed and after.observed_at == ""):
         found.append(f"it was observed at {after.observed_at}, after {before.observed_at}")
     if after.total_alerts < before.total_alerts:
         found.append(f"its totalAlerts went back from {before.total_alerts} to {after.total_alerts}")
-    if after.uid != before.uid:
+    if after.uid != before.uid and not removed:
         found.append("it is another object of the same name")
     if before.phase in ("Superseded", "Stale") and after.phase != before.phase:
         found.append(f"it was {before.phase} and is {after.phase} again")
@@ -91,13 +45,13 @@ def backwards(before: Seen, after: Seen) -> list[str]:
 class Watch(threading.Thread):
     """Looks twice a second; what must not be goes into the book."""
 
-    def __init__(self, folder: Path, book: Book) -> None:
+    def __init__(self, source: Source, book: Book) -> None:
         super().__init__(name="watch", daemon=True)
-        self._folder = folder
+        self._source = source
         self._book = book
         self._over = threading.Event()
-        self._states: dict[Path, tuple[int, int]] = {}
-        self._seen: dict[Path, Seen] = {}
+        self._seen: dict[str, Seen] = {}
+        """The last version of each object that nobody had edited."""
         self._reported: set[str] = set()
         self.delays: list[float] = []
         self.worst = Delay(0.0)
@@ -109,26 +63,29 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(POLL_S):
-            self.look()
+            with contextlib.suppress(Gone):
+                self.look()
 
     def look(self) -> list[Seen]:
-        """All objects as they are now."""
-        # Asked for before the files are read: what was accepted later may stand in none of them.
+        """All objects as they are now. Raises ``Gone``."""
+        # Asked for before the objects are read: what was accepted later may stand in none of them.
         awaited = self._book.awaited()
-        for path in self._folder.glob("*/*.yaml"):
-            stat = path.stat()
-            state = (stat.st_mtime_ns, stat.st_ino)
-            if self._states.get(path) == state:
+        found = self._source.read()
+        for place, seen in found.items():
+            before = self._seen.get(place)
+            if before is seen or seen.by_hand:
                 continue
-            seen = read(path)
-            if path in self._seen:
-                self._report(backwards(self._seen[path], seen))
-            self._states[path], self._seen[path] = state, seen
+            if before is not None:
+                removed = before.uid != seen.uid and self._source.removed(before.uid)
+                self._report(backwards(before, seen, removed=removed))
+            self._seen[place] = seen
             self.versions += 1
-        found = list(self._seen.values())
-        self._report(crowded(found))
-        self._measure(awaited, found)
-        return found
+        for place in self._seen.keys() - found.keys():
+            if not self._source.removed(self._seen[place].uid):
+                self._report([f"{place} is gone, and nobody deleted it by hand"])
+        self._report(crowded(list(found.values())))
+        self._measure(awaited, list(found.values()))
+        return list(found.values())
 
     def _report(self, whats: list[str]) -> None:
         for what in whats:
@@ -162,7 +119,7 @@ def crowded(found: list[Seen]) -> list[str]:
     """Storm keys with more than one open storm RR."""
     by_key: defaultdict[Key, list[str]] = defaultdict(list)
     for seen in found:
-        if seen.type == "Storm" and seen.phase == "Active":
+        if seen.type == "Storm" and seen.phase in OPEN:
             by_key[seen.key].append(seen.name)
     return [f"{dict(key)} has several open storms: {sorted(names)}" for key, names in by_key.items() if len(names) > 1]
 

@@ -14,6 +14,10 @@ from app.cli.payloads import NEVER, fingerprint, timestamp
 Kind = Literal["storm", "small", "grower", "lone"]
 Resource = tuple[str, str, str]
 
+KINDS: Final[Sequence[Kind]] = (*["storm"] * 4, *["grower"] * 2, *["small"] * 3, *["lone"] * 5)
+"""Of the groups that a sender has."""
+NAMESPACES: Final = tuple(f"shop-{number}" for number in range(len(KINDS)))
+
 APART_MS: Final = 20
 """An alert fires again this much after it resolved, at least: two states of one alert never bear the same time."""
 
@@ -221,16 +225,14 @@ class Group:
 
 def make_groups(sender: int, peers: int, chance: random.Random) -> list[Group]:
     """The groups of one sender, which is a cluster."""
-    often: dict[Kind, int] = {"storm": 4, "grower": 2, "small": 3, "lone": 5}
-    kinds = [kind for kind, count in often.items() for _ in range(count)]
     return [
         Group(
             kind,
-            {"cluster": f"lab-{sender}", "namespace": f"shop-{at}", "alertname": f"{kind.capitalize()}Trouble"},
+            {"cluster": f"lab-{sender}", "namespace": namespace, "alertname": f"{kind.capitalize()}Trouble"},
             peers,
             random.Random(chance.random()),
         )
-        for at, kind in enumerate(kinds)
+        for namespace, kind in zip(NAMESPACES, KINDS, strict=True)
     ]
 
 
