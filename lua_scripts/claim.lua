@@ -115,6 +115,7 @@ if header.ph ~= 'G' then
     return { 'closed' }
   end
   if not flush and not stale then return idle() end
+  if untold and not again then header.dg = '' end
   for rank = 0, 4 do
     if header['s' .. rank] > 0 then header.sx = rank + 1 end
   end
