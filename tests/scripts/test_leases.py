@@ -147,6 +147,18 @@ def test_dead_holder_of_a_storm_that_changed_meanwhile(written: Lab, clock: Cloc
     assert written.settle(following) == "settled"
 
 
+def test_what_a_dead_holder_may_have_written_is_written_over(written: Lab, clock: Clock) -> None:
+    # Given a storm that was written, and a holder that writes something else and dies before it tells
+    assert written.opened()["dg"] == "digest"
+    written.deliver(firing("more"))
+    clock.advance(DEBOUNCE)
+    assert written.claimed("dead").digest == "digest"
+    # When the lease is over, Then the next one takes nothing for written, though it knows the object
+    clock.advance(LEASE_MS)
+    claim = written.claimed("next")
+    assert (claim.digest, claim.uid) == ("", "uid-storm")
+
+
 def test_claims_race_ingests(lab: Lab) -> None:
     # Given a storm without debounce, while 50 threads bring alerts and 50 write
     lab.change_rules(debounce=0, max_wait=0)
