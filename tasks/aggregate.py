@@ -10,12 +10,10 @@ from typing import Final
 
 import structlog
 
-from lua_scripts.leases import Leases, NotClaimed
-from lua_scripts.records import Rules
-from lua_scripts.refusals import Refusals
-from tasks.sinks.base import Deadline, Sink
+from lua_scripts.leases import NotClaimed
+from tasks.sinks.base import Deadline
 from tasks.turn import Turn
-from tasks.writer import LostLease, Writer
+from tasks.writer import LostLease, Means, Writer
 
 TURNS: Final = 16
 """Claims of one storm in a row before it waits for its next turn."""
@@ -34,29 +32,15 @@ class Aggregated:
 class Aggregation:
     """Writes due storms; the lease in Redis sees to it that one storm is written by one worker at a time."""
 
-    def __init__(
-        self,
-        leases: Leases,
-        refusals: Refusals,
-        sink: Sink,
-        rules: Rules,
-        *,
-        lease_ms: int,
-        max_resources: int,
-        cause_labels: Sequence[str] = (),
-    ) -> None:
-        self._leases = leases
-        self._refusals = refusals
-        self._sink = sink
-        self._rules = rules
-        self._lease_ms = lease_ms
+    def __init__(self, means: Means, *, max_resources: int, cause_labels: Sequence[str] = ()) -> None:
+        self._means = means
         self._max_resources = max_resources
         self._cause_labels = cause_labels
 
     def run(self, storm_id: str) -> Aggregated:
         """Writes what is due of a storm, a bounded number of turns. Raises ``StoreError``; sink errors are settled."""
         written, ended = 0, "idle"
-        end = time.monotonic() + self._lease_ms / 1000
+        end = time.monotonic() + self._means.lease_ms / 1000
         for _ in range(TURNS):
             count, ended = self._turn(storm_id)
             written += count
@@ -67,12 +51,12 @@ class Aggregation:
     def _turn(self, storm_id: str) -> tuple[int, str]:
         token = uuid.uuid4().hex
         # Counted from before the claim: the lease in Redis began later, so this ends earlier.
-        deadline = Deadline(self._lease_ms / 1000)
-        claim = self._leases.claim(storm_id, token, self._lease_ms, self._rules, reconciled=True)
+        deadline = Deadline(self._means.lease_ms / 1000)
+        claim = self._means.leases.claim(storm_id, token, self._means.lease_ms, self._means.rules, reconciled=True)
         if isinstance(claim, NotClaimed):
             return 0, claim.reason
-        writer = Writer(self._leases, self._refusals, self._sink, self._rules, self._lease_ms, deadline, claim)
-        turn = Turn(self._leases, writer, self._rules)
+        writer = Writer(self._means, deadline, claim)
+        turn = Turn(self._means.leases, writer, self._means.rules)
         try:
             if claim.singles is None:
                 return turn.write_storm(self._max_resources, self._cause_labels)

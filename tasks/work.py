@@ -12,6 +12,7 @@ from tasks.ingest import TIME_BUDGET_S, Drain, Drained
 from tasks.reconcile import Reconciled, Reconciler
 from tasks.services import Services
 from tasks.sinks.errors import SinkError
+from tasks.writer import Means
 
 RECONCILE_RETRY_MS: Final = 2000
 WRITES_A_STORM: Final = 2
@@ -47,15 +48,8 @@ def aggregate(services: Services, storm_id: str) -> Aggregated:
     if waits_for_its_turn(services, storm_id):
         return Aggregated(0, "waits")
     settings = services.settings
-    aggregation = Aggregation(
-        services.leases,
-        services.refusals,
-        services.sink,
-        services.rules,
-        lease_ms=settings.lease,
-        max_resources=settings.max_resources,
-        cause_labels=settings.cause_labels,
-    )
+    means = Means(services.leases, services.refusals, services.sink, services.rules, settings.lease)
+    aggregation = Aggregation(means, max_resources=settings.max_resources, cause_labels=settings.cause_labels)
     done = aggregation.run(storm_id)
     if done.ended == "unreconciled" and services.jobs.my_turn("reconcile-first", RECONCILE_RETRY_MS):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -45,24 +45,22 @@ def no_failure(error: SinkError) -> bool:
     return error.shared or isinstance(error, NotYet)
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What writing any storm takes: the state, the sink, and for how long a lease is held, in ms."""
+
+    leases: Leases
+    refusals: Refusals
+    sink: Sink
+    rules: Rules
+    lease_ms: int
+
+
 class Writer:
     """Writes objects of one storm while its lease lasts. Raises the ``SinkError`` and ``StoreError`` trees."""
 
-    def __init__(
-        self,
-        leases: Leases,
-        refusals: Refusals,
-        sink: Sink,
-        rules: Rules,
-        lease_ms: int,
-        deadline: Deadline,
-        claim: Claim,
-    ) -> None:
-        self._leases = leases
-        self._refusals = refusals
-        self._sink = sink
-        self._rules = rules
-        self._lease_ms = lease_ms
+    def __init__(self, means: Means, deadline: Deadline, claim: Claim) -> None:
+        self._means = means
         self._deadline = deadline
         self._claim = claim
         self._storm_id = claim.storm.storm_id
@@ -90,8 +88,8 @@ class Writer:
             manifest = render(self._claim)
             try:
                 if known and status_only:
-                    return self._sink.put_status(manifest, known, self._deadline)
-                return self._sink.put(manifest, known, self._deadline)
+                    return self._means.sink.put_status(manifest, known, self._deadline)
+                return self._means.sink.put(manifest, known, self._deadline)
             except NewerFence as error:
                 self._raise_fence(error.existing)
             except ObjectGone:
@@ -105,7 +103,7 @@ class Writer:
         told = self._claim.told
         try:
             for event in events(manifest, told):
-                self._sink.announce(ref, event, self._deadline, self._storm_id)
+                self._means.sink.announce(ref, event, self._deadline, self._storm_id)
         except SinkRefused as error:
             # The object itself says it all: for want of a right, say, nobody is to wait.
             log.warning("an Event is left out", rr=ref.name, reason=str(error))
@@ -116,17 +114,17 @@ class Writer:
     def bury(self, error: SinkInvalid, manifest: Manifest, single: tuple[str, int] | None) -> None:
         """A dead letter in place of the object; its alerts are members of their storm as before."""
         name, where = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-        self._refusals.bury(name, self._storm_id, str(error), f"{where}/{name}", json.dumps(manifest), single)
+        self._means.refusals.bury(name, self._storm_id, str(error), f"{where}/{name}", json.dumps(manifest), single)
         log.error("the sink takes no such object; it is a dead letter until it changes", rr=name, reason=str(error))
 
     def taken_after_all(self, name: str) -> None:
         """An object that was refused before is written: its letter is of no use any more. Raises ``StoreError``."""
-        self._refusals.clear(name, self._storm_id)
+        self._means.refusals.clear(name, self._storm_id)
 
     def _raise_fence(self, existing: int) -> None:
         """Goes on above a higher fence, but only with a lease that Redis confirms: else the higher one is right."""
-        renewed = self._leases.claim(
-            self._storm_id, self._claim.token, self._lease_ms, self._rules, above_fence=existing
+        renewed = self._means.leases.claim(
+            self._storm_id, self._claim.token, self._means.lease_ms, self._means.rules, above_fence=existing
         )  # fmt: skip
         if isinstance(renewed, NotClaimed):
             raise LostLease(self._claim.storm.name)
